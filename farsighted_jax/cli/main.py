@@ -1,0 +1,124 @@
+"""The `farsighted` command: finds the subcommand, runs it, turns typed errors into one line.
+
+Nothing heavy is imported here, so that `--help` and a mistyped command answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from farsighted_jax import __version__
+
+COMMANDS = {
+    "train": ("farsighted_jax.cli.train", "train a model, or resume where a run stopped"),
+    "evaluate": ("farsighted_jax.cli.evaluate", "evaluate a checkpoint on a held-out split"),
+    "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),
+    "bench": ("farsighted_jax.cli.bench", "measure the data pipeline or a training step"),
+    "demo": ("farsighted_jax.cli.demo", "make synthetic data, train on it, show the figures"),
+    "doctor": ("farsighted_jax.cli.doctor", "check versions, devices and optional parts"),
+}
+
+OWN_PACKAGES = ("farsighted_jax", "data_pipelines")
+
+USAGE_ERROR = 2
+FAILURE = 1
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `farsighted COMMAND ...`.
+
+    Args:
+      argv: arguments after the program's name; by default those of the process.
+
+    Returns:
+      Exit status: that of the command; 2 for a mistake in the command line or
+      the configuration, 1 for any other error this project has a type for.
+
+    Raises:
+      Exception: an error no type of this project describes keeps its
+        traceback, as does every error under `FARSIGHTED_DEBUG=1`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"farsighted-jax {__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return _complain(f"unknown command {name!r}{hint} (commands: {', '.join(COMMANDS)})", USAGE_ERROR)
+    return run(COMMANDS[name][0], rest)
+
+
+def run(module: str, argv: Sequence[str]) -> int:
+    """Imports a command's module and runs its `main(argv)`; see `main` for errors and statuses."""
+    try:
+        return int(importlib.import_module(module).main(list(argv)) or 0)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("FARSIGHTED_DEBUG") == "1":
+            raise
+        message = explanation(error)
+        if message is None:
+            raise
+        from farsighted_jax.core.config import ConfigError
+
+        return _complain(message, USAGE_ERROR if isinstance(error, ConfigError) else FAILURE)
+
+
+def explanation(error: Exception) -> str | None:
+    """The one line that says all a user needs, or None where only a traceback will do.
+
+    An error whose type this project defines was foreseen: its message names
+    file, key or value. So was the absence of an optional package.
+    """
+    if type(error).__module__.partition(".")[0] in OWN_PACKAGES:
+        return str(error)
+    # fsspec says "install gcsfs" in an ImportError of its own; what is missing stands in its cause.
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return _missing_package(cause.name.partition(".")[0])
+    return None
+
+
+def usage() -> str:
+    """The text of `farsighted --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {description}" for name, (_, description) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: farsighted COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "`farsighted COMMAND --help` lists the options of a command.",
+            "Environment: FARSIGHTED_DEBUG=1 prints the full traceback of every error.",
+        ]
+    )
+
+
+def _missing_package(package):
+    from farsighted_jax.cli import installation
+
+    for extra, modules in installation.EXTRAS.items():
+        if package in modules:
+            return f"this needs {package!r}, which is not installed; run: {installation.pip_command(extra)}"
+    return None
+
+
+def _complain(message, status):
+    print(f"farsighted: error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The training loop's view of a model: the loop knows a `Task`, never a model."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Task(Protocol):
+    """What the loop, the evaluators and the benchmarks need of a model and its losses.
+
+    Every method is pure and may be traced. A step's batch may be cut into
+    micro-batches: `denominators` sees the whole batch, `loss` one piece of it,
+    so that the sum of the pieces' losses and gradients is exactly the whole's.
+
+    In a training step the batch carries one more field: `row`, int32[B], the
+    index of each sample in the global batch. Randomness drawn with
+    `core.rng.sample_keys(key, batch["row"])` does not depend on the cutting.
+    """
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters and model state (float32 dicts) for batches shaped like `batch`."""
+
+    def denominators(self, batch: Batch) -> dict[str, jax.Array]:
+        """Counts of valid elements, float32 scalars, one a loss term, from masks alone."""
+
+    def loss(
+        self,
+        params: dict[str, Any],
+        model_state: dict[str, Any],
+        batch: Batch,
+        key: jax.Array,
+        denominators: dict[str, jax.Array],
+    ) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        """Loss of one (micro-)batch.
+
+        Returns:
+          loss: float32 scalar, already divided by `denominators`; over the
+            micro-batches of a step it adds up.
+          metrics: name -> (sum, count), both add up over micro-batches.
+          updates: what `merge_updates` and `next_model_state` take.
+        """
+
+    def merge_updates(self, first: Any, second: Any) -> Any:
+        """Combines the updates of two micro-batches; associative."""
+
+    def next_model_state(self, model_state: dict[str, Any], updates: Any) -> tuple[dict[str, Any], Metrics]:
+        """Model state after a step, and metrics of it, from the merged updates of all micro-batches."""

@@ -1,0 +1,77 @@
+"""Package metadata; every dependency and its bounds stand here and nowhere else."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+CORE = [
+    # Upper bound: each jax minor release removes names; 0.10 and 0.11 are the ones that were run.
+    "jax>=0.10,<0.12",
+    "flax>=0.12",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12",
+    "chex>=0.1.90",
+    "ml_collections>=1.1",
+    "numpy>=2",
+    "grain>=0.2.14",
+    "tensorflow-datasets>=4.9.10",
+    # tensorflow-datasets imports it without declaring it on every Python version.
+    "importlib_resources>=6",
+    "array_record>=0.8",
+    "google-crc32c>=1.5",
+    "opencv-python-headless>=4.10",
+    "etils[epath]>=1.10",
+    "tqdm>=4.66",
+    "absl-py>=2.1",
+    "packaging>=23",
+]
+
+# There is no tensorflow-cpu wheel for Linux on Arm; plain tensorflow has no GPU code there.
+BUILD = [
+    "tensorflow-cpu>=2.20; platform_machine != 'aarch64'",
+    "tensorflow>=2.20; platform_machine == 'aarch64'",
+]
+PLOT = ["matplotlib>=3.9"]
+
+EXTRAS = {
+    "build": BUILD,
+    "gcs": ["gcsfs>=2024.6"],
+    "convert": ["safetensors>=0.4", "huggingface_hub>=0.25"],
+    "serve": ["websockets>=13", "msgpack>=1.0.8"],
+    "sim": ["metaworld==3.1.1", "packaging"],
+    "plot": PLOT,
+    "dev": ["pytest>=8", "ruff>=0.8", "rlds==0.1.8", *BUILD, *PLOT],
+    # Accelerators: jax itself is told which backend to bring.
+    "cuda12": ["jax[cuda12]>=0.10,<0.12"],
+    "cuda13": ["jax[cuda13]>=0.10,<0.12"],
+    "tpu": ["jax[tpu]>=0.10,<0.12"],
+}
+
+
+def version():
+    """Reads the version without importing the package, whose dependencies may be absent."""
+    text = (ROOT / "farsighted_jax" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
+
+
+setup(
+    name="farsighted-jax",
+    version=version(),
+    description="Latent-action vision-language-action models in JAX: Farsighted-LAM and SSM-VLA",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["farsighted_jax*", "data_pipelines*"]),
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["farsighted = farsighted_jax.cli.main:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
