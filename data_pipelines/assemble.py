@@ -1,0 +1,197 @@
+"""Writes one window into one row of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipelines.errors import RecordError
+from data_pipelines.frame import (
+    NO_AUGMENTATION,
+    Augmentation,
+    FrameError,
+    Preprocessing,
+    decode_rgb,
+    prepare_depth,
+    prepare_rgb,
+)
+from data_pipelines.rlds import RldsSplit
+from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
+from farsighted_jax.core.normalization import ArrayStatistics, normalize, normalize_depth
+from farsighted_jax.core.spec import CameraSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One dataset of a mixture, ready to be read.
+
+    Attributes:
+      split: its episodes.
+      camera: the camera that is read.
+      steps: t keyframes in frames, see `trajectory.keyframe_steps`.
+      lengths: int32[E] steps of each episode.
+      action: statistics of its actions, or None without actions.
+      state: statistics of its proprioception, or None without it.
+      depth: (center, scale) of its log depth, or None if no depth is read.
+    """
+
+    split: RldsSplit
+    camera: CameraSpec
+    steps: tuple[int, ...]
+    lengths: np.ndarray
+    action: ArrayStatistics | None
+    state: ArrayStatistics | None
+    depth: tuple[float, float] | None
+
+
+class Assembler:
+    """Knows the shapes of a batch and fills its rows; safe to use from threads."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        preprocessing: Preprocessing,
+        *,
+        action_horizon: int,
+        normalization: str,
+        with_depth: bool,
+    ):
+        """Takes the datasets in the order of their index in the mixture."""
+        self._sources, self._preprocessing = tuple(sources), preprocessing
+        self._horizon, self._normalization, self._with_depth = action_horizon, normalization, with_depth
+        self._action_width = max((len(s.action.mean) for s in sources if s.action), default=0)
+        self._state_width = max((len(s.state.mean) for s in sources if s.state), default=0)
+
+    def empty(self, num_rows: int) -> dict[str, np.ndarray]:
+        """A batch of padding: zeros, nothing valid, ids -1."""
+        t, size = len(self._sources[0].steps), self._preprocessing.resolution
+        batch = {
+            "rgb": np.zeros((num_rows, t + 1, size, size, 3), np.uint8),
+            "time_s": np.zeros((num_rows, t + 1), np.float32),
+            "frame_valid": np.zeros((num_rows, t + 1), bool),
+        }
+        if self._with_depth:
+            batch["depth"] = np.zeros((num_rows, t + 1, size, size, 1), np.float32)
+            batch["depth_valid"] = np.zeros((num_rows, t + 1, size, size, 1), bool)
+            batch["depth_center"] = np.zeros(num_rows, np.float32)
+            batch["depth_scale"] = np.ones(num_rows, np.float32)
+        if self._action_width:
+            for name, length in (("action", self._horizon), ("action_sum", t)):
+                batch[name] = np.zeros((num_rows, length, self._action_width), np.float32)
+                batch[f"{name}_valid"] = np.zeros((num_rows, length, self._action_width), bool)
+        if self._state_width:
+            batch["proprio"] = np.zeros((num_rows, self._state_width), np.float32)
+            batch["proprio_valid"] = np.zeros((num_rows, self._state_width), bool)
+        for name in ("dataset", "episode", "step"):
+            batch[name] = np.full(num_rows, -1, np.int32)
+        return batch
+
+    def write(
+        self,
+        batch: dict[str, np.ndarray],
+        row: int,
+        ids: Sequence[int],
+        augmentation: Augmentation = NO_AUGMENTATION,
+    ) -> int:
+        """Fills a row that `empty` made.
+
+        With on_corrupt="skip", a frame that cannot be read stays masked; without
+        its frame 0 the whole row does.
+
+        Args:
+          batch: written in place.
+          row: which row.
+          ids: (dataset, episode, step of frame 0).
+          augmentation: the clip's draw.
+
+        Returns:
+          Number of frames that could not be read.
+
+        Raises:
+          RecordError: a record or an image that cannot be read (on_corrupt="strict");
+            names dataset, file, record, episode, step and key.
+        """
+        dataset, number, start = (int(i) for i in ids)
+        source = self._sources[dataset]
+        batch["dataset"][row], batch["episode"][row], batch["step"][row] = dataset, number, start
+        window = keyframe_window(start, source.steps, int(source.lengths[number]), source.split.spec.hz)
+        strict = source.split.on_corrupt == "strict"
+        try:
+            episode = source.split.episode(number)
+        except RecordError:
+            if strict:
+                raise
+            return int(window.valid.sum())
+        read_T = window.valid.copy()
+        for k in np.flatnonzero(window.valid):
+            try:
+                self._write_frame(batch, (row, k), source, episode, int(window.frames[k]), augmentation)
+            except RecordError:
+                if strict:
+                    raise
+                read_T[k] = False
+        num_unread = int(window.valid.sum() - read_T.sum())
+        if num_unread:
+            window = self._masked(batch, row, window, read_T & read_T[0])
+        batch["frame_valid"][row], batch["time_s"][row] = window.valid, window.time_s
+        if window.valid[0]:
+            self._write_numbers(batch, row, source, episode, window)
+        return num_unread
+
+    def _masked(self, batch, row, window, valid_T):
+        for name in ("rgb", "depth", "depth_valid"):
+            if name in batch:
+                batch[name][row][~valid_T] = 0
+        return dataclasses.replace(
+            window, valid=valid_T, time_s=np.where(valid_T, window.time_s, np.float32(0))
+        )
+
+    def _write_frame(self, batch, place, source, episode, step, augmentation):
+        camera = source.camera
+        try:
+            image_HWC = decode_rgb(episode.rgb_bytes(step, camera.name))
+            prepare_rgb(
+                image_HWC,
+                self._preprocessing,
+                rotate_180=camera.rotate_180,
+                augmentation=augmentation,
+                out=batch["rgb"][place],
+            )
+        except FrameError as error:
+            raise episode.error(step, camera.rgb_key, str(error)) from error
+        if source.depth is None:
+            return
+        try:
+            depth_m, valid = prepare_depth(
+                episode.depth(step, camera.name), camera, self._preprocessing, augmentation=augmentation
+            )
+        except FrameError as error:
+            raise episode.error(step, camera.depth_key, str(error)) from error
+        batch["depth"][place][..., 0] = normalize_depth(depth_m, valid, *source.depth)
+        batch["depth_valid"][place][..., 0] = valid
+
+    def _write_numbers(self, batch, row, source, episode, window):
+        start = int(window.frames[0])
+        if source.depth is not None:
+            batch["depth_center"][row], batch["depth_scale"][row] = source.depth
+        if source.action is not None:
+            spec = source.split.spec.action
+            actions_LM = oriented(episode.actions, spec)
+            gripper = [group == "gripper" for group in spec.groups]
+            width = actions_LM.shape[1]
+            normalized_LM = normalize(
+                actions_LM[start : start + self._horizon], source.action, self._normalization, gripper
+            )
+            chunk_JM, valid_J = action_chunk(normalized_LM, 0, self._horizon)
+            batch["action"][row, :, :width] = chunk_JM
+            batch["action_valid"][row, :, :width] = valid_J[:, None]
+            batch["action_sum"][row, :, :width] = action_sum(actions_LM, window, spec.delta)
+            batch["action_sum_valid"][row, :, :width] = window.valid[1:, None]
+        if source.state is not None:
+            width = episode.states.shape[1]
+            batch["proprio"][row, :width] = normalize(
+                episode.states[start], source.state, self._normalization
+            )
+            batch["proprio_valid"][row, :width] = True

@@ -1,0 +1,196 @@
+"""One RLDS episode: numbers at once, encoded images and depth only where asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.core.example_parser import ExampleParserNp
+
+from data_pipelines.errors import NonFiniteError, RecordError
+from data_pipelines.features import Features
+from farsighted_jax.core.spec import CameraSpec, DatasetSpec
+
+_ROLES = ("primary", "secondary", "wrist")
+_PARSE_ERRORS = (DecodeError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+
+
+class EpisodeParser:
+    """Reads the parts of an episode that a specification names, and no others."""
+
+    def __init__(self, features: Features, spec: DatasetSpec):
+        """Prepares TFDS's numpy parser; `features` must have passed `features.check_spec`."""
+        self.spec = spec
+        self._features = features
+        names = [spec.action_key if spec.action else "", spec.state_key, spec.language_key]
+        keys = [f"steps/{name}" for name in names if name] or [f"steps/{spec.cameras[0].rgb_key}"]
+        self._numbers = self._parser(keys)
+        self._single = {
+            f"steps/{key}": self._parser([f"steps/{key}"])
+            for camera in spec.cameras
+            for key in (camera.rgb_key, camera.depth_key)
+            if key
+        }
+        self._metadata = self._parser([k for k in features.serialized if k.startswith("episode_metadata/")])
+
+    def numbers(self, record: bytes) -> Mapping[str, Any]:
+        """Actions, states and instructions: key -> one row a step."""
+        return self._rows(_complete(self._numbers.parse_example(record)))
+
+    def column(self, record: bytes, key: str) -> Any:
+        """One image or depth feature: one encoded value or array a step."""
+        return _complete(self._single[f"steps/{key}"].parse_example(record))[f"steps/{key}"]
+
+    def metadata(self, record: bytes) -> dict[str, Any]:
+        """The episode's own features by key."""
+        stored = _complete(self._metadata.parse_example(record))
+        return {key.removeprefix("episode_metadata/"): value for key, value in stored.items()}
+
+    def leaf(self, key: str) -> Any:
+        """TFDS feature of a step feature."""
+        return self._features.leaves[f"steps/{key}"]
+
+    def _parser(self, keys):
+        return ExampleParserNp({key: self._features.serialized[key] for key in keys})
+
+    def _rows(self, stored):
+        rows = {}
+        for key, values in stored.items():
+            leaf = self._features.leaves[key]
+            if values.dtype == object and leaf.shape:
+                decoded = [leaf.decode_example_np(value) for value in values]
+                values = np.array(decoded, leaf.np_dtype).reshape(-1, *leaf.shape)
+            rows[key.removeprefix("steps/")] = values
+        return rows
+
+
+def _complete(stored):
+    absent = [key for key, values in stored.items() if values is None]
+    if absent:
+        raise KeyError(f"the record lacks {absent}, which features.json declares")
+    return stored
+
+
+class Episode:
+    """One episode. Its end is the end of its record; flags such as `is_last` are not read.
+
+    Attributes:
+      index: number of the episode in its split.
+      num_steps: steps L, may be 0.
+      actions: float32[L, M], or None for action-free video.
+      states: float32[L, I], or None.
+      instruction: instruction of the first step as stored, b"" if there is none.
+    """
+
+    __slots__ = (
+        "index",
+        "num_steps",
+        "actions",
+        "states",
+        "instruction",
+        "_parser",
+        "_record",
+        "_place",
+        "_columns",
+    )
+
+    def __init__(self, parser: EpisodeParser, record: bytes, index: int, place: tuple[str, int]):
+        """Parses the numbers of a record.
+
+        Args:
+          parser: of the dataset.
+          record: payload.
+          index: number of the episode in its split.
+          place: file and record number, for errors.
+
+        Raises:
+          RecordError: the record cannot be parsed, its features differ in
+            length, or an action or state is NaN or Inf; names step, key and dimension.
+        """
+        self._parser, self._record, self._place, self.index = parser, record, place, index
+        self._columns: dict[str, Any] = {}
+        spec = parser.spec
+        rows = self._guarded(lambda: parser.numbers(record), "its numbers")
+        lengths = {key: len(values) for key, values in rows.items()}
+        if len(set(lengths.values())) != 1:
+            raise self._error(f"features differ in length: {lengths}")
+        self.num_steps = next(iter(lengths.values()))
+        self.actions = self._vector(rows, spec.action_key, spec.action.names) if spec.action else None
+        self.states = self._vector(rows, spec.state_key, spec.state_names) if spec.state_key else None
+        texts = rows[spec.language_key] if spec.language_key else ()
+        self.instruction = bytes(texts[0]) if len(texts) else b""
+
+    def rgb_bytes(self, step: int, camera: str = "primary") -> bytes:
+        """The encoded image of a step; b"" where the dataset lacks that camera."""
+        spec = self._camera(camera)
+        return b"" if spec is None else bytes(self._column(spec.rgb_key)[self._checked(step)])
+
+    def depth(self, step: int, camera: str = "primary") -> np.ndarray | None:
+        """The stored depth map of a step.
+
+        Returns:
+          float32[H, W] in the dataset's own unit (`CameraSpec.depth_unit_m`), or
+          None where the dataset has no depth for that camera.
+
+        Raises:
+          RecordError: it cannot be decoded.
+        """
+        spec = self._camera(camera)
+        if spec is None or not spec.depth_key:
+            return None
+        leaf, stored = self._parser.leaf(spec.depth_key), self._column(spec.depth_key)[self._checked(step)]
+        if isinstance(stored, bytes):
+            what = f"step {step}, key {spec.depth_key!r}"
+            stored = self._guarded(lambda: leaf.decode_example_np(stored), what)
+        return np.asarray(stored, np.float32).reshape(stored.shape[:2])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The episode's own features ("episode_metadata"), by key."""
+        return self._guarded(lambda: self._parser.metadata(self._record), "episode_metadata")
+
+    def error(self, step: int, key: str, reason: str) -> RecordError:
+        """An error that names file, record, episode, step and key, for what is decoded elsewhere."""
+        return self._error(f"step {step}, key {key!r}: {reason}")
+
+    def _camera(self, name) -> CameraSpec | None:
+        spec = self._parser.spec
+        if name in _ROLES and name not in [camera.name for camera in spec.cameras]:
+            return None
+        return spec.camera(name)
+
+    def _column(self, key):
+        if key not in self._columns:
+            values = self._guarded(lambda: self._parser.column(self._record, key), f"key {key!r}")
+            if len(values) != self.num_steps:
+                raise self._error(f"key {key!r}: {len(values)} steps, expected {self.num_steps}")
+            self._columns[key] = values
+        return self._columns[key]
+
+    def _checked(self, step):
+        if not 0 <= step < self.num_steps:
+            raise IndexError(f"step {step} is not within 0..{self.num_steps - 1} of episode {self.index}")
+        return step
+
+    def _vector(self, rows, key, names):
+        values = np.asarray(rows[key], np.float32)
+        if not np.isfinite(values).all():
+            step, dimension = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            name = f" ({names[dimension]})" if names else ""
+            reason = f"dimension {dimension}{name} is {values[step, dimension]}, expected a finite number"
+            raise self._error(f"step {step}, key {key!r}: {reason}", NonFiniteError)
+        return values
+
+    def _guarded(self, function, what):
+        try:
+            return function()
+        except _PARSE_ERRORS as error:
+            raise self._error(
+                f"{what} cannot be parsed: {type(error).__name__}: {str(error)[:300]}"
+            ) from error
+
+    def _error(self, reason, kind=RecordError):
+        path, record = self._place
+        return kind(path, record, reason, f"dataset {self._parser.spec.name!r}, episode {self.index}")

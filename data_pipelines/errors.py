@@ -1,0 +1,30 @@
+"""Typed errors of the data pipeline; each message names what was read and what was expected."""
+
+from __future__ import annotations
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be used as asked."""
+
+
+class RecordError(DatasetError):
+    """One record, or what it holds, is damaged.
+
+    Attributes:
+      path: the record file.
+      record: number of the record in that file, or None for the whole file.
+      reason: what is wrong, without the place.
+    """
+
+    def __init__(self, path: str, record: int | None, reason: str, context: str = ""):
+        self.path, self.record, self.reason = str(path), record, reason
+        where = self.path if record is None else f"{self.path}: record {record}"
+        super().__init__(f"{where}{f' ({context})' if context else ''}: {reason}")
+
+    def within(self, context: str) -> RecordError:
+        """The same error with dataset and episode added to the message."""
+        return type(self)(self.path, self.record, self.reason, context)
+
+
+class NonFiniteError(RecordError):
+    """An action or a state is NaN or Inf."""

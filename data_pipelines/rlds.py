@@ -1,0 +1,204 @@
+"""RLDS datasets on disk or behind a URI: open a split, check it, read its episodes.
+
+Nothing here imports TensorFlow or runs code that a dataset names: the folder's
+own builder is never looked for. URIs go through etils.epath, which reads gs://
+with fsspec (install gcsfs); where TensorFlow happens to be installed, epath
+prefers it unless the environment says EPATH_USE_TF=false.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+
+from data_pipelines import dataset_info, record_index
+from data_pipelines.episode import Episode, EpisodeParser
+from data_pipelines.errors import DatasetError, RecordError
+from data_pipelines.features import check_spec, load_features
+from data_pipelines.oxe import registry
+from data_pipelines.records import RecordFiles
+from farsighted_jax.core import spec as spec_lib
+
+MAX_SKIPPED = 0.1
+_POLICIES = ("strict", "skip")
+
+
+def open_split(
+    directory: str | os.PathLike,
+    name: str,
+    split: str,
+    *,
+    spec: spec_lib.DatasetSpec | None = None,
+    version: str | None = None,
+    on_corrupt: str = "strict",
+    cache_dir: str | os.PathLike | None = None,
+) -> RldsSplit:
+    """Opens a split of an RLDS dataset and checks its files and features.
+
+    Args:
+      directory: folder of datasets, local or a URI such as gs://bucket/folder.
+      name: dataset name, the folder below `directory`.
+      split: a split that the dataset has, or a slice of one by episodes:
+        "train[:90%]", "train[90%:]", "train[:5]".
+      spec: meaning of the features; by default dataset_spec.json beside
+        dataset_info.json, else the registry's.
+      version: e.g. "1.0.0"; the newest if None.
+      on_corrupt: "strict" raises at the first damaged record; "skip" leaves it
+        out and counts it, up to `MAX_SKIPPED` of the split.
+      cache_dir: where derived files go, see `cache.cache_path`.
+
+    Raises:
+      DatasetError: unknown dataset, version, split or specification; files that
+        do not agree with dataset_info.json (the shard is named); a feature that
+        is missing or not as the specification says.
+      RecordError: a damaged file, with on_corrupt="strict".
+    """
+    if on_corrupt not in _POLICIES:
+        raise DatasetError(f"on_corrupt {on_corrupt!r} is not one of {_POLICIES}")
+    base, bounds = dataset_info.split_range(split)
+    folder = dataset_info.version_folder(os.fspath(directory), name, version)
+    files = dataset_info.split_files(folder, base)
+    features_text = dataset_info.read_text(folder, "features.json")
+    features = load_features(features_text, os.path.join(folder, "features.json"))
+    spec = spec or _stored_spec(folder) or registry.spec_for(name)
+    check_spec(features, spec, name)
+    indexes, stats = record_index.load_or_build(folder, base, files.names, files.file_format, cache_dir)
+    _check_counts(folder, files, indexes, on_corrupt)
+    paths = [os.path.join(folder, shard) for shard in files.names]
+    return RldsSplit(
+        spec=spec,
+        name=name,
+        split=split,
+        directory=folder,
+        records=RecordFiles(paths, indexes, files.counts, files.file_format),
+        parser=EpisodeParser(features, spec),
+        episodes=dataset_info.resolve_range(split, bounds, sum(files.counts)),
+        on_corrupt=on_corrupt,
+        content=_content(name, files, indexes, stats, features_text),
+    )
+
+
+class RldsSplit:
+    """The episodes of a split, by number; safe to read from threads.
+
+    Attributes:
+      spec: meaning of the features.
+      name: dataset name.
+      version: e.g. "1.0.0".
+      split: split or slice as asked for.
+      directory: folder of the version.
+      num_episodes: episodes E, damaged ones included.
+      fingerprint: hex digest over file names, sizes, record places and stored
+        checksums, features, specification and slice; independent of where the dataset lies.
+      on_corrupt: "strict" or "skip".
+    """
+
+    def __init__(self, *, spec, name, split, directory, records, parser, episodes, on_corrupt, content):
+        """Use `open_split`."""
+        self.spec, self.name, self.split, self.directory = spec, name, split, directory
+        self.version = os.path.basename(directory)
+        self.on_corrupt = on_corrupt
+        self._first, end = episodes
+        self.num_episodes = end - self._first
+        meaning = json.dumps(spec_lib.to_dict(spec), sort_keys=True)
+        self.fingerprint = _digest(content, meaning, str(episodes))
+        self._records, self._parser = records, parser
+        self._skipped: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.num_episodes
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Episodes found damaged so far: number -> reason. Empty with on_corrupt="strict"."""
+        with self._lock:
+            return dict(self._skipped)
+
+    def episode(self, number: int) -> Episode:
+        """Reads episode `number`, checked.
+
+        Raises:
+          RecordError: it is damaged, with either policy; with "skip" it is counted too.
+          DatasetError: with "skip", more than `MAX_SKIPPED` of the split is damaged.
+          IndexError: no such number.
+        """
+        if not 0 <= number < self.num_episodes:
+            raise IndexError(
+                f"episode {number} is not within 0..{self.num_episodes - 1} of {self.name}:{self.split}"
+            )
+        try:
+            return self._read(number)
+        except RecordError as error:
+            self._count(number, error)
+            raise
+
+    def episodes(self) -> Iterator[Episode]:
+        """All episodes in order; with "skip" without the damaged ones."""
+        for number in range(self.num_episodes):
+            try:
+                episode = self.episode(number)
+            except RecordError:
+                if self.on_corrupt == "strict":
+                    raise
+                continue
+            yield episode
+
+    def _read(self, number):
+        place = self._records.place(self._first + number)
+        try:
+            record = self._records.read(self._first + number)
+        except RecordError as error:
+            raise error.within(f"dataset {self.name!r}, episode {number}") from error
+        return Episode(self._parser, record, number, place)
+
+    def _count(self, number, error):
+        if self.on_corrupt == "strict":
+            return
+        with self._lock:
+            self._skipped[number] = str(error)
+            damaged = len(self._skipped)
+        if damaged > max(1, MAX_SKIPPED * self.num_episodes):
+            raise DatasetError(
+                f"dataset {self.name!r}, split {self.split!r}: {damaged} of {self.num_episodes} episodes are "
+                f"damaged, more than the {MAX_SKIPPED:.0%} that may be skipped; the last: {error}"
+            ) from error
+
+
+def _stored_spec(folder):
+    path = epath.Path(folder) / "dataset_spec.json"
+    if not path.exists():
+        return None
+    try:
+        return spec_lib.dataset_spec(json.loads(dataset_info.read_text(folder, "dataset_spec.json")))
+    except (json.JSONDecodeError, spec_lib.SpecError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{os.fspath(path)}: no DatasetSpec: {error}") from error
+
+
+def _check_counts(folder, files, indexes, on_corrupt):
+    for shard, count, index in zip(files.names, files.counts, indexes, strict=True):
+        path = os.path.join(folder, shard)
+        if index.damage and on_corrupt == "strict":
+            raise RecordError(path, index.count, index.damage)
+        if index.count > count or (index.count < count and not index.damage):
+            raise DatasetError(f"{path}: {index.count} records, expected {count} as in dataset_info.json")
+
+
+def _content(name, files, indexes, stats, features_text):
+    digest = hashlib.sha256()
+    digest.update(json.dumps([name, files.names, files.counts, files.file_format, features_text]).encode())
+    for index, (size, _) in zip(indexes, stats, strict=True):
+        digest.update(json.dumps([size, index.count, index.damage]).encode())
+        for array in (index.offsets, index.lengths, index.checksums):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _digest(*texts):
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

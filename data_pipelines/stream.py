@@ -1,0 +1,373 @@
+"""Batches of a mixture: batch = f(seed, schedule, step), for any number of readers and hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_pipelines import mixture
+from data_pipelines.assemble import Assembler, Source
+from data_pipelines.errors import DatasetError
+from data_pipelines.frame import NO_AUGMENTATION, Preprocessing, draw_augmentation
+from data_pipelines.prefetch import read_ahead
+from data_pipelines.rlds import RldsSplit, open_split
+from data_pipelines.sampler import Sampler
+from data_pipelines.statistics import depth_statistics, split_statistics
+from data_pipelines.trajectory import keyframe_steps, window_counts
+from farsighted_jax.core.batch import check
+from farsighted_jax.core.config import ConfigError, check_choice, check_range
+from farsighted_jax.core.normalization import MODES, ArrayStatistics
+from farsighted_jax.core.spec import DatasetSpec, to_dict
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSettings:
+    """The keys of `config.data` that the stream reads.
+
+    Attributes:
+      dir: folder of datasets, local or a URI.
+      mixture: a named mixture, a dataset, or "a:0.7,b:0.3".
+      split: of every dataset, e.g. "train" or "train[:90%]".
+      resolution: height and width of the images in pixels.
+      offsets_s: seconds from frame 0 to each further keyframe.
+      action_horizon: steps J of the action chunk.
+      camera: role of the camera.
+      depth: "auto" (if any dataset has it), "on" (every dataset must), "off".
+      augment: whether training batches are augmented.
+      shift: largest shift as a share of the resolution.
+      jitter: largest relative change of brightness, contrast and saturation.
+      windows_per_episode: windows of one episode that follow each other in a batch.
+      on_corrupt: "strict" or "skip".
+      cache_dir: folder of derived files; "" for the default, see `cache.cache_path`.
+      normalization: one word of `core.normalization.MODES`.
+      timeout_s: longest wait for a batch.
+    """
+
+    dir: str
+    mixture: str
+    split: str
+    resolution: int
+    offsets_s: tuple[float, ...]
+    action_horizon: int = 4
+    camera: str = "primary"
+    depth: str = "auto"
+    augment: bool = False
+    shift: float = 0.0
+    jitter: float = 0.0
+    windows_per_episode: int = 1
+    on_corrupt: str = "strict"
+    cache_dir: str = ""
+    normalization: str = "q01_q99"
+    timeout_s: float = 300.0
+
+    def __post_init__(self):
+        check_choice("data.depth", self.depth, ("auto", "on", "off"))
+        check_choice("data.on_corrupt", self.on_corrupt, ("strict", "skip"))
+        check_choice("data.normalization", self.normalization, MODES)
+        for name in ("resolution", "action_horizon", "windows_per_episode"):
+            check_range(f"data.{name}", getattr(self, name), low=1)
+        for name in ("shift", "jitter"):
+            check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
+
+    @classmethod
+    def of(cls, data_config: Mapping[str, Any]) -> StreamSettings:
+        """Takes what it needs of a config's data section; other keys belong to other parts."""
+        known = [field for field in dataclasses.fields(cls)]
+        present = {field.name: data_config[field.name] for field in known if field.name in data_config}
+        missing = [f.name for f in known if f.default is dataclasses.MISSING and f.name not in present]
+        if missing:
+            raise ConfigError(f"configuration section 'data' lacks {missing}; it has {sorted(data_config)}")
+        return cls(**present | {"offsets_s": tuple(present["offsets_s"])})
+
+    def preprocessing(self, train: bool) -> Preprocessing:
+        """The image preprocessing; without augmentation unless training."""
+        if not (train and self.augment):
+            return Preprocessing(self.resolution)
+        return Preprocessing(self.resolution, self.shift, self.jitter, self.jitter, self.jitter)
+
+
+def open_stream(
+    data_config: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    train: bool = True,
+    process_index: int = 0,
+    process_count: int = 1,
+    schedule: Sequence[tuple[int, Mapping[str, float]]] | None = None,
+    statistics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Stream:
+    """Opens a stream of batches and checks all that can be checked before reading images.
+
+    Args:
+      data_config: see `StreamSettings`.
+      batch_size: rows of the global batch.
+      seed: of order and augmentation.
+      train: whether batches are augmented, if the config says so.
+      process_index: this host.
+      process_count: hosts; host p holds the rows [p, p + 1) * batch_size / process_count.
+      schedule: [(from_step, {dataset: weight}), ...] in place of the config's
+        mixture; `mixture.continued` makes one when weights change at a resume.
+      statistics: `Stream.statistics` of the training data. Evaluation passes
+        these, so that both are normalised alike; by default the split's own.
+
+    Raises:
+      ConfigError: a missing or wrong setting, or sizes that do not divide.
+      DatasetError, RecordError, KeyframeError, MixtureError, SpecError: naming the dataset.
+    """
+    settings = StreamSettings.of(data_config)
+    _check_division(batch_size, process_index, process_count, settings.windows_per_episode)
+    # Readers are threads already; OpenCV's own pool would fight them for the cores.
+    cv2.setNumThreads(0)
+    schedule = mixture.checked_schedule(schedule or [(0, mixture.parse_mixture(settings.mixture))])
+    names = mixture.dataset_names(schedule)
+    splits = [
+        open_split(
+            settings.dir,
+            name,
+            settings.split,
+            on_corrupt=settings.on_corrupt,
+            cache_dir=settings.cache_dir or None,
+        )
+        for name in names
+    ]
+    with_depth = _with_depth(splits, settings)
+    given = statistics or {}
+    sources, measured = [], {}
+    for name, split in zip(names, splits, strict=True):
+        source, measured[name] = _source(split, settings, with_depth, given.get(name))
+        sources.append(source)
+    assembler = Assembler(
+        sources,
+        settings.preprocessing(train),
+        action_horizon=settings.action_horizon,
+        normalization=settings.normalization,
+        with_depth=with_depth,
+    )
+    check(assembler.empty(1))
+    rows = batch_size // process_count
+    return Stream(
+        settings=settings,
+        sources=dict(zip(names, sources, strict=True)),
+        assembler=assembler,
+        schedule=schedule,
+        statistics=measured,
+        batch_size=batch_size,
+        rows=range(process_index * rows, (process_index + 1) * rows),
+        seed=seed,
+        train=train,
+    )
+
+
+class Stream:
+    """Batches of a mixture for one host.
+
+    Attributes:
+      names: datasets in the order of their index in a batch.
+      specs: dataset -> DatasetSpec.
+      schedule: ((from_step, {dataset: weight}), ...).
+      statistics: dataset -> action, state and depth statistics, for JSON.
+      preprocessing: what is done to an image, with the limits of the augmentation.
+      fingerprints: dataset -> digest of its content and meaning.
+      fingerprint: digest over all of them.
+      num_windows: windows of all datasets together.
+      num_batches: batches of one `epoch`.
+      batch_size: rows of the global batch.
+    """
+
+    def __init__(self, *, settings, sources, assembler, schedule, statistics, batch_size, rows, seed, train):
+        """Use `open_stream`."""
+        self.names, self.schedule, self.statistics, self.batch_size = (
+            tuple(sources),
+            schedule,
+            statistics,
+            batch_size,
+        )
+        self.specs: dict[str, DatasetSpec] = {name: source.split.spec for name, source in sources.items()}
+        self.preprocessing = settings.preprocessing(train)
+        self._settings, self._sources, self._assembler = settings, sources, assembler
+        self._rows, self._seed = rows, seed
+        self._augment = train and settings.augment
+        self._windows = {name: window_counts(s.lengths, s.steps) for name, s in sources.items()}
+        self._ends = np.cumsum(np.concatenate(list(self._windows.values())))
+        self.num_windows = int(self._ends[-1])
+        self.num_batches = -(-self.num_windows // batch_size)
+        self._sampler = Sampler(
+            self._windows,
+            schedule,
+            batch_size=batch_size,
+            windows_per_episode=settings.windows_per_episode,
+            seed=seed,
+        )
+        self.fingerprints = {name: _fingerprint(source) for name, source in sources.items()}
+        self.fingerprint = _digest(self.fingerprints)
+        self._num_unread, self._lock = 0, threading.Lock()
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What was left out: per dataset at opening, and frames that could not be read since."""
+        counts: dict[str, Any] = {"unread_frames": self._num_unread}
+        for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
+            lengths, windows = source.lengths, self._windows[name]
+            skipped = self.statistics[name]["num_skipped"]
+            counts[name] = {
+                "episodes": len(lengths),
+                "windows": int(windows.sum()),
+                "episodes_skipped": skipped,
+                "episodes_empty": int((lengths == 0).sum()) - skipped,
+                "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
+                "episodes_left_out_of_groups": epochs.num_left_out,
+            }
+        return counts
+
+    def batch(self, step: int) -> Batch:
+        """This host's rows of batch `step` >= 0; see `core.batch.FIELDS`."""
+        return self._filled(self._sampler.ids(step, self._rows), step)
+
+    def batches(self, first_step: int, *, readers: int = 4, prefetch: int = 8) -> Iterator[tuple[int, Batch]]:
+        """(step, batch) from `first_step` on without end, read ahead by threads.
+
+        At most `prefetch` batches are held, besides the caller's.
+
+        Raises:
+          ReaderError: no batch within `timeout_s`.
+          RecordError: as `batch`, with a note that names the step.
+        """
+        return self._read_ahead(self.batch, itertools.count(first_step), readers, prefetch)
+
+    def epoch(self, *, readers: int = 4, prefetch: int = 8) -> Iterator[Batch]:
+        """This host's rows of every window once, in fixed order, without augmentation.
+
+        The last batch is filled up with rows that have no valid frame and ids -1.
+        """
+        batches = self._read_ahead(self._epoch_batch, range(self.num_batches), readers, prefetch)
+        return (batch for _, batch in batches)
+
+    def check_fingerprints(self, saved: Mapping[str, str]) -> None:
+        """Refuses data other than what a run began with.
+
+        Raises:
+          DatasetError: a dataset's content or specification differs; it is named.
+        """
+        changed = [
+            name for name in self.names if saved.get(name, self.fingerprints[name]) != self.fingerprints[name]
+        ]
+        if changed:
+            lines = [f"{name}: {saved[name][:16]} -> {self.fingerprints[name][:16]}" for name in changed]
+            raise DatasetError(
+                f"dataset content or specification changed since the checkpoint in {self._settings.dir!r}, "
+                f"split {self._settings.split!r}: {'; '.join(lines)}"
+            )
+
+    def _read_ahead(self, function, items, readers, prefetch):
+        return read_ahead(
+            function, items, readers=readers, prefetch=prefetch, timeout_s=self._settings.timeout_s
+        )
+
+    def _epoch_batch(self, index):
+        ids = np.full((len(self._rows), 3), -1, np.int32)
+        offsets = np.cumsum([0] + [len(windows) for windows in self._windows.values()])
+        for row, flat in enumerate(
+            range(index * self.batch_size + self._rows[0], self.num_windows)[: len(self._rows)]
+        ):
+            place = int(np.searchsorted(self._ends, flat, side="right"))
+            dataset = int(np.searchsorted(offsets, place, side="right")) - 1
+            start = flat - (int(self._ends[place - 1]) if place else 0)
+            ids[row] = dataset, place - offsets[dataset], start
+        return self._filled(ids, None)
+
+    def _filled(self, ids, step):
+        batch = self._assembler.empty(len(ids))
+        for row, row_ids in enumerate(ids):
+            if row_ids[0] < 0:
+                continue
+            augmentation = NO_AUGMENTATION
+            if step is not None and self._augment:
+                sample = step * self.batch_size + self._rows[row]
+                augmentation = draw_augmentation(
+                    self.preprocessing, np.random.default_rng([self._seed, sample])
+                )
+            num_unread = self._assembler.write(batch, row, row_ids, augmentation)
+            if num_unread:
+                with self._lock:
+                    self._num_unread += num_unread
+        return batch
+
+
+def ids_digest(batch: Mapping[str, np.ndarray]) -> str:
+    """Hex digest of the (dataset, episode, step) ids of a batch, in order."""
+    ids = np.stack([np.asarray(batch[name]) for name in ("dataset", "episode", "step")], axis=1)
+    return hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest()[:16]
+
+
+def _check_division(batch_size, process_index, process_count, windows_per_episode):
+    if not 0 <= process_index < process_count:
+        raise ConfigError(f"process_index {process_index} is not within 0..{process_count - 1}")
+    if batch_size < 1 or batch_size % (process_count * windows_per_episode):
+        raise ConfigError(
+            f"batch_size {batch_size} is not a positive multiple of {process_count} host(s) times "
+            f"{windows_per_episode} window(s) per episode"
+        )
+
+
+def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
+    has = {split.name: bool(split.spec.camera(settings.camera).depth_key) for split in splits}
+    if settings.depth == "on" and not all(has.values()):
+        without = [name for name, has_depth in has.items() if not has_depth]
+        raise ConfigError(
+            f"configuration key 'data.depth' is 'on', but {without} has no depth for {settings.camera!r}"
+        )
+    return settings.depth != "off" and any(has.values())
+
+
+def _source(split, settings, with_depth, given):
+    """A dataset ready to be read, and its statistics for JSON; `given` ones replace the split's own."""
+    spec, cache_dir = split.spec, settings.cache_dir or None
+    camera = spec.camera(settings.camera)
+    steps = keyframe_steps(spec.hz, settings.offsets_s, split.name)
+    found = split_statistics(split, cache_dir)
+    if given is None:
+        depth = None
+        if with_depth and camera.depth_key:
+            depth = depth_statistics(split, found.lengths, camera.name, cache_dir)
+        given = {
+            "action": found.action and found.action.to_dict(),
+            "state": found.state and found.state.to_dict(),
+            "depth": depth and list(depth),
+        }
+    statistics = {
+        "action": given["action"],
+        "state": given["state"],
+        "depth": given["depth"],
+        "num_episodes": len(found.lengths),
+        "num_steps": int(found.lengths.sum()),
+        "num_skipped": found.num_skipped,
+    }
+    source = Source(
+        split=split,
+        camera=camera,
+        steps=steps,
+        lengths=found.lengths,
+        action=given["action"] and ArrayStatistics.from_dict(given["action"]),
+        state=given["state"] and ArrayStatistics.from_dict(given["state"]),
+        depth=tuple(given["depth"]) if with_depth and given["depth"] else None,
+    )
+    return source, statistics
+
+
+def _fingerprint(source):
+    return _digest([source.split.fingerprint, to_dict(source.split.spec), source.lengths.tolist()])
+
+
+def _digest(values):
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
