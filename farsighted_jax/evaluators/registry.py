@@ -1,0 +1,88 @@
+"""The evaluators by name, and the one pass over the data that serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from farsighted_jax.core.spec import DatasetSpec
+from farsighted_jax.evaluators.base import (
+    Arrays,
+    EvaluationError,
+    Evaluator,
+    LatentActionFunctions,
+    Setup,
+)
+from farsighted_jax.evaluators.codebook import CodebookUsage
+from farsighted_jax.evaluators.latent_probe import LatentProbe
+from farsighted_jax.evaluators.mean import TaskMetrics
+from farsighted_jax.evaluators.outputs import model_outputs
+from farsighted_jax.evaluators.reconstruction import Reconstruction
+
+EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
+    "mean": TaskMetrics,
+    "reconstruction": Reconstruction,
+    "codebook": CodebookUsage,
+    "latent_probe": LatentProbe,
+}
+
+
+def evaluate(
+    functions: LatentActionFunctions,
+    batches: Iterable[Arrays],
+    names: Sequence[str],
+    *,
+    seed: int,
+    datasets: Sequence[DatasetSpec] = (),
+    fit_batches: Iterable[Arrays] | None = None,
+    true_motion: Callable[[Arrays], np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Runs evaluators over a split; each batch is encoded once and decoded twice (own, shuffled codes).
+
+    Args:
+      functions: the model.
+      batches: the split to score, each window once; rows whose `frame_valid` is
+        all False only fill up the last batch and count nowhere.
+      names: keys of `EVALUATORS`.
+      seed: of the shuffles and the bootstrap; equal arguments give equal results.
+      datasets: specifications by dataset index; "latent_probe" needs them.
+      fit_batches: the training split, for evaluators that fit something. The
+        caller limits their number: codes and targets are kept in memory.
+      true_motion: batch -> float32[B, t, R], the true displacement of what the
+        actions move, where it is known; gives the ceiling of the probe.
+
+    Returns:
+      evaluator name -> metrics, ready for JSON.
+
+    Raises:
+      EvaluationError: an unknown name, no batch at all, a missing field.
+    """
+    for name in names:
+        if name not in EVALUATORS:
+            raise EvaluationError(f"unknown evaluator {name!r}; known: {sorted(EVALUATORS)}")
+    setup = Setup(functions.codebook_size, functions.num_slots, seed, tuple(datasets))
+    evaluators = {name: EVALUATORS[name](setup) for name in names}
+    fitting = [evaluator for evaluator in evaluators.values() if hasattr(evaluator, "update_fit")]
+    if fit_batches is not None and fitting:
+        for batch, outputs in _passed(functions, fit_batches, (), None, true_motion):
+            for evaluator in fitting:
+                evaluator.update_fit(batch, outputs)
+    needs = frozenset().union(*(evaluator.needs for evaluator in evaluators.values()))
+    count = 0
+    for batch, outputs in _passed(functions, batches, needs, np.random.default_rng(seed), true_motion):
+        count += 1
+        for evaluator in evaluators.values():
+            evaluator.update(batch, outputs)
+    if not count:
+        raise EvaluationError("the split to evaluate gave no batch")
+    return {name: evaluator.result() for name, evaluator in evaluators.items()}
+
+
+def _passed(functions, batches, needs, rng, true_motion):
+    for batch in batches:
+        outputs = model_outputs(functions, batch, rng, needs)
+        if true_motion is not None:
+            outputs["true_motion"] = np.asarray(true_motion(batch))
+        yield batch, outputs

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from farsighted_jax.evaluators.base import Setup
+from farsighted_jax.evaluators.reconstruction import Reconstruction
+
+
+def result_of(batch, outputs):
+    evaluator = Reconstruction(Setup(8, 2))
+    evaluator.update(batch, outputs)
+    return evaluator.result()
+
+
+def constant_outputs(batch, level):
+    shape = (batch["rgb"].shape[0], batch["rgb"].shape[1] - 1, *batch["rgb"].shape[2:])
+    return {"rgb": np.full(shape, level, np.float32)}
+
+
+def test_prediction_and_copy_by_hand(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=2, t=1, depth=False)
+    batch["rgb"][:, 0], batch["rgb"][:, 1] = 0, 51
+    result = result_of(batch, constant_outputs(batch, 0.3))
+    assert result["psnr"]["0.2"] == pytest.approx(20.0, abs=1e-5)
+    assert result["psnr_copy"]["0.2"] == pytest.approx(-20 * np.log10(0.2))
+    assert result["psnr_over_copy"]["0.2"] == pytest.approx(20 + 20 * np.log10(0.2), abs=1e-5)
+    assert result["num_samples"] == {"0.2": 2}
+
+
+def test_mean_of_psnr_and_psnr_of_mean_differ_as_documented(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=2, t=1, depth=False)
+    batch["rgb"][:] = 0
+    outputs = constant_outputs(batch, 0.1)
+    outputs["rgb"][1] = 0.01
+    result = result_of(batch, outputs)
+    assert result["psnr"]["0.2"] == pytest.approx((20 + 40) / 2, abs=1e-4)
+    assert result["psnr_of_mean_mse"]["0.2"] == pytest.approx(-10 * np.log10((1e-2 + 1e-4) / 2), abs=1e-4)
+
+
+def test_windows_without_motion_are_left_out_of_moving(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=3, t=1, depth=False)
+    batch["rgb"][0, 1] = batch["rgb"][0, 0]
+    result = result_of(batch, constant_outputs(batch, 0.5))
+    assert result["num_samples"] == {"0.2": 3} and result["num_samples_moving"] == {"0.2": 2}
+    assert result["psnr_copy"]["0.2"] > 30 > 10 > result["psnr_copy_moving"]["0.2"]
+
+
+def test_depth_is_compared_in_metres_on_valid_pixels(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=2, t=1)
+    batch["depth"][:] = 0.0
+    outputs = constant_outputs(batch, 0.5)
+    outputs["depth"] = np.full((2, 1, 16, 16, 1), np.log(1.1) / 0.3, np.float32)
+    outputs["depth"][~batch["depth_valid"][:, 1:]] = np.nan
+    result = result_of(batch, outputs)
+    assert result["depth_abs_rel"]["0.2"] == pytest.approx(0.1, abs=1e-5)
+    assert result["depth_rmse"]["0.2"] == pytest.approx(0.1 * np.exp(0.5), abs=1e-5)
+    assert result["depth_delta"]["0.2"] == 1.0
+    assert result["depth_abs_rel_copy"]["0.2"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_horizons_are_real_seconds_across_frame_rates(batch_of):
+    rng = np.random.default_rng(0)
+    slow, fast = batch_of(rng, num=2, t=2, depth=False), batch_of(rng, num=3, t=2, hz=10.0, depth=False)
+    evaluator = Reconstruction(Setup(8, 2))
+    for batch in (slow, fast):
+        evaluator.update(batch, constant_outputs(batch, 0.5))
+    assert evaluator.result()["num_samples"] == {"0.1": 3, "0.2": 5, "0.4": 2}
