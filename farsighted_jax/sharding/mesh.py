@@ -1,0 +1,65 @@
+"""The device mesh: the named axes data, fsdp and tensor, made in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+
+class MeshError(ValueError):
+    """Devices, mesh and batch do not fit together; the numbers are in the message."""
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all given devices, with Auto axes (linen modules need them under FSDP).
+
+    Args:
+      sizes: size of each axis of `AXES`; at most one is -1, "what remains".
+      devices: the devices to use; all of `jax.devices()` by default.
+
+    Raises:
+      MeshError: an axis is missing or unknown, a size is neither positive nor
+        -1, or the product of the sizes is not the number of devices.
+    """
+    sizes = {name: int(size) for name, size in sizes.items()}
+    if set(sizes) != set(AXES):
+        raise MeshError(f"mesh axes {sorted(sizes)}, expected {sorted(AXES)}")
+    bad = {name: size for name, size in sizes.items() if size < 1 and size != -1}
+    open_axes = [name for name, size in sizes.items() if size == -1]
+    if bad or len(open_axes) > 1:
+        raise MeshError(f"mesh sizes {sizes}: each must be positive, at most one -1 (what remains)")
+    devices = list(jax.devices() if devices is None else devices)
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if open_axes and len(devices) % fixed == 0:
+        sizes[open_axes[0]] = len(devices) // fixed
+    if math.prod(sizes.values()) != len(devices):
+        raise MeshError(
+            f"mesh sizes {sizes} need {'a multiple of ' if open_axes else ''}{fixed} device(s), "
+            f"found {len(devices)}"
+        )
+    shape = tuple(sizes[name] for name in AXES)
+    if devices == jax.devices():
+        return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def num_batch_shards(mesh: Mesh) -> int:
+    """Over how many devices the batch axis is spread."""
+    return math.prod(mesh.shape[name] for name in BATCH_AXES)
+
+
+def check_batch_size(mesh: Mesh, batch_size: int, accumulation: int = 1) -> None:
+    """Raises MeshError unless every micro-batch divides over the batch axes of the mesh."""
+    pieces = num_batch_shards(mesh) * accumulation
+    if batch_size < 1 or batch_size % pieces:
+        raise MeshError(
+            f"batch size {batch_size} is not divisible by {pieces} = data {mesh.shape['data']} x "
+            f"fsdp {mesh.shape['fsdp']} x accumulation {accumulation}"
+        )

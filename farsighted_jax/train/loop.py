@@ -1,0 +1,246 @@
+"""The training loop: the only one, for every task."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from farsighted_jax.checkpoint.manager import CheckpointStore
+from farsighted_jax.checkpoint.manifest import write_atomically
+from farsighted_jax.core import config as config_module
+from farsighted_jax.core.task import Task
+from farsighted_jax.sharding import mesh as mesh_module
+from farsighted_jax.sharding import place
+from farsighted_jax.sharding import rules as sharding_rules
+from farsighted_jax.train import guard, resume
+from farsighted_jax.train import metrics as metrics_module
+from farsighted_jax.train import state as train_state
+from farsighted_jax.train.optimizer import make_optimizer
+from farsighted_jax.train.state import TrainState
+from farsighted_jax.train.step import make_train_step
+from farsighted_jax.train.writer import MetricsWriter, Progress
+
+# How many steps the host may be ahead of the device: enough to keep it busy, few enough that
+# waiting batches do not fill its memory.
+MAX_STEPS_AHEAD = 4
+
+
+class Stream(Protocol):
+    """The data of a run, a pure function of the step."""
+
+    statistics: Any
+    fingerprint: str
+    schedule: Any
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of one step (counted from 0)."""
+
+    def batches(
+        self, first_step: int, *, readers: int, prefetch: int
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """(step, batch) from `first_step` on, without end."""
+
+    def ids_digest(self, batch: Mapping[str, np.ndarray]) -> str:
+        """Digest of the ordered (dataset, episode, step) ids of a batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """Where a run ended.
+
+    Attributes:
+      state: the last state, on the mesh.
+      step: number of steps done.
+      state_digest: of the last checkpoint; "" if this call saved none.
+    """
+
+    state: TrainState
+    step: int
+    state_digest: str
+
+
+OnLog = Callable[[int, TrainState, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def train(
+    task: Task,
+    stream: Stream,
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    mesh: Mesh,
+    rules: Sequence[sharding_rules.Rule] = sharding_rules.DEFAULT_RULES,
+    init_from: str = "",
+    takeover: bool = False,
+    on_log: Sequence[OnLog] = (),
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Trains until `total_steps` (or `stop_step`), from where the run folder's last checkpoint ended.
+
+    The host copies nothing from the device except at logged and saved steps.
+
+    Args:
+      task: the model and its losses.
+      stream: the data.
+      config: see `configs/`; keys used here: seed, total_steps, stop_step, log_every,
+        batch_size, optimizer, checkpoint, data.readers, data.prefetch.
+      workdir: the run folder; one run at a time.
+      mesh: from `make_mesh`.
+      rules: sharding rules of the task's parameters.
+      init_from: run folder whose weights a new run starts from; "" for none.
+      takeover: take the folder over from a run that still holds it.
+      on_log: called with (step, state, values) at logged steps; what they return is added to the line.
+      progress: the display; one that suits the terminal by default.
+
+    Raises:
+      ConfigError, MeshError, WorkdirError, RunLockError, ResumeError: before any work.
+      TrainingDivergedError: `optimizer.max_bad_steps` in a row were not finite.
+      CheckpointWriteError: a save failed.
+      Interrupted: a signal came; the state is saved.
+    """
+    workdir = Path(workdir)
+    _check(config, mesh)
+    guard.check_workdir(workdir)
+    with contextlib.ExitStack() as stack:
+        lock = guard.RunLock(workdir, takeover)
+        stack.callback(lock.release)
+        interrupts = stack.enter_context(guard.InterruptGuard())
+        end = min(config.total_steps, config.stop_step or config.total_steps)
+        progress = progress or Progress(end)
+        stack.callback(progress.close)
+        resume.check_config(workdir, config, progress.message)
+
+        optimizer = make_optimizer(config.optimizer, config.total_steps)
+        shapes = _shapes(stream.batch(0), config.batch_size)
+        initialize = train_state.initializer(task, optimizer, shapes, config)
+        abstract = train_state.abstract_state(mesh, rules, initialize)
+        state = resume.starting_state(
+            workdir, initialize, abstract, seed=config.seed, stream=stream, init_from=init_from,
+            report=progress.message,
+        )  # fmt: skip
+        start = int(state.step)
+        _write_documents(workdir, config, stream)
+        store = CheckpointStore(
+            workdir, keep_last=config.checkpoint.keep_last, keep_every=config.checkpoint.keep_every,
+            async_save=config.checkpoint.async_save, report=progress.message,
+        )  # fmt: skip
+        stack.callback(store.close)
+        writer = MetricsWriter(workdir, resumed_step=start)
+        stack.callback(writer.close)
+        if start >= end:
+            progress.message(f"nothing to do: {start} steps of {end} are done")
+            return TrainResult(state, start, "")
+        frozen_digest = store.save_frozen(state.frozen)
+        documents = {
+            "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
+        }  # fmt: skip
+        step_function = _compiled_step(task, optimizer, config, mesh, abstract, shapes)
+        batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))
+
+        state_digest = ""
+        progress.begin(start)
+        watch = metrics_module.Stopwatch()
+        ahead: collections.deque = collections.deque()
+        for step in range(start + 1, end + 1):
+            item = watch.wait_for(batches)
+            if item is None:
+                raise ValueError(f"the stream ended before step {step} of {end}")
+            _, host_batch, batch = item
+            state, metrics = step_function(state, batch)
+            watch.count(config.batch_size)
+            ahead.append(metrics)
+            if len(ahead) > MAX_STEPS_AHEAD:
+                jax.block_until_ready(ahead.popleft())
+            store.check()
+            progress.advance(step)
+
+            stopping = interrupts.signal_number is not None or step == end
+            saving = stopping or step % config.checkpoint.every == 0
+            logging = stopping or step == 1 or step % config.log_every == 0
+            if not (saving or logging):
+                continue
+            values = metrics_module.to_host(metrics)
+            lock.check()
+            guard.check_divergence(values, config.optimizer.max_bad_steps, step, stream)
+            if saving:
+                with watch.paused():
+                    state_digest = store.save(step, train_state.to_items(state), documents, frozen_digest)
+                values["state_digest"] = state_digest
+            if logging:
+                values |= watch.read() | metrics_module.memory()
+                values["data/ids_digest"] = stream.ids_digest(host_batch)
+                for function in on_log:
+                    values |= function(step, state, values)
+                writer.write(step, values)
+                progress.show(step, values)
+                watch.restart()
+            if stopping:
+                break
+        store.wait()
+        if interrupts.signal_number is not None:
+            raise guard.Interrupted(interrupts.signal_number, step)
+        return TrainResult(state, step, state_digest)
+
+
+def _check(config, mesh):
+    for key in ("total_steps", "log_every", "batch_size"):
+        config_module.check_range(key, config[key], low=1)
+    config_module.check_range("stop_step", config.stop_step, low=0)
+    config_module.check_range("checkpoint.every", config.checkpoint.every, low=1)
+    mesh_module.check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
+
+
+def _shapes(batch, batch_size):
+    """Shapes of the global batch, from this process's part of it."""
+    for name, array in batch.items():
+        if len(array) * jax.process_count() != batch_size:
+            raise mesh_module.MeshError(
+                f"batch field {name!r}: {len(array)} rows from each of {jax.process_count()} process(es), "
+                f"expected batch size {batch_size} in all"
+            )
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype)
+        for name, array in batch.items()
+    }
+
+
+def _write_documents(workdir, config, stream):
+    if jax.process_index() == 0:
+        write_atomically(workdir / resume.CONFIG, config_module.to_json(config))
+        text = json.dumps(stream.statistics, indent=2, sort_keys=True) + "\n"
+        write_atomically(workdir / resume.STATISTICS, text)
+
+
+def _compiled_step(task, optimizer, config, mesh, abstract, batch):
+    """The step, compiled ahead of time: another shape is an error, never a second compilation."""
+    step = make_train_step(
+        task, optimizer, accumulation=config.optimizer.accumulation, ema_decay=config.optimizer.ema_decay,
+        max_bad_steps=config.optimizer.max_bad_steps,
+    )  # fmt: skip
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    placed = place.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed) for name, leaf in batch.items()
+    }
+    jitted = jax.jit(step, out_shardings=(shardings, sharding_rules.replicated(mesh)), donate_argnums=0)
+    return jitted.lower(abstract, batch).compile()
+
+
+def _device_batches(stream, config, mesh, start, end):
+    source = stream.batches(start, readers=config.data.readers, prefetch=config.data.prefetch)
+    try:
+        yield from place.device_prefetch(itertools.islice(source, end - start), mesh)
+    finally:
+        if hasattr(source, "close"):
+            source.close()
