@@ -1,0 +1,74 @@
+"""Space-time encoder of Farsighted-LAM: image tokens of a clip -> one vector a slot and transition."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from farsighted_jax.layers.positions import sinusoid, sinusoid_1d, sinusoid_2d
+from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
+
+# Time enters the sinusoids in units of 50 ms, the finest gap that matters for a robot.
+TIME_UNIT_S = 0.05
+
+
+class SpaceTimeEncoder(nn.Module):
+    """Latent slots in front of the patch tokens of each frame, then causal space-time blocks.
+
+    Attributes:
+      width: D.
+      depth: number of blocks.
+      num_heads: A.
+      num_slots: Z latent slots a frame.
+      code_width: U.
+      positions: "grid" gives patches 2-D positions and every token its time in
+        seconds; "index" numbers the tokens 0..Z+N-1 and has no position in time
+        (the layout of the authors' published encoder).
+      exact_gelu: see `FeedForward`.
+      unroll: see `SpaceTimeTransformer`.
+      dtype: of the computation.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    num_slots: int
+    code_width: int
+    positions: str = "grid"
+    exact_gelu: bool = False
+    unroll: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens_BTNE, time_s_BT, grid: tuple[int, int]):
+        """Encodes the transitions 0 -> k of a clip; transition k sees frames <= k only.
+
+        Args:
+          tokens_BTNE: float[B, T, N, E] image tokens, patches row by row.
+          time_s_BT: float32[B, T] seconds since frame 0.
+          grid: patch rows and columns (Y, X), Y * X = N.
+
+        Returns:
+          float32[B, t, Z, U], the input of the quantiser.
+        """
+        B, T, N, E = tokens_BTNE.shape
+        queries_TZE = self.param("queries", nn.initializers.normal(0.02), (T, self.num_slots, E))
+        queries_BTZE = jnp.broadcast_to(queries_TZE.astype(self.dtype), (B, T, self.num_slots, E))
+        x_BTSE = jnp.concatenate([queries_BTZE, tokens_BTNE.astype(self.dtype)], axis=2)
+        x_BTSE = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="input_norm")(x_BTSE)
+        x_BTSD = nn.Dense(self.width, dtype=self.dtype, name="input")(x_BTSE)
+        x_BTSD = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="width_norm")(x_BTSD)
+        x_BTSD = x_BTSD + self._position(time_s_BT, N, grid).astype(self.dtype)
+        stack = SpaceTimeTransformer(
+            self.depth, self.num_heads, True, self.exact_gelu, self.unroll, self.dtype, name="transformer"
+        )
+        x_BTSD = stack(x_BTSD)
+        slots_BtZD = x_BTSD[:, 1:, : self.num_slots]
+        return nn.Dense(self.code_width, dtype=self.dtype, name="to_code")(slots_BtZD).astype(jnp.float32)
+
+    def _position(self, time_s_BT, num_patches, grid):
+        if self.positions == "index":
+            return sinusoid_1d(self.num_slots + num_patches, self.width)
+        space_ND = sinusoid_2d(*grid, self.width)
+        space_SD = jnp.concatenate([jnp.zeros((self.num_slots, self.width)), space_ND])
+        return space_SD + sinusoid(time_s_BT / TIME_UNIT_S, self.width)[:, :, None]

@@ -1,0 +1,77 @@
+"""Farsighted-LAM as a linen module: encode a clip, decode transitions."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from farsighted_jax.encoders.patch import PatchEncoder
+from farsighted_jax.lam.decoder import SpatialDecoder
+from farsighted_jax.lam.encoder import SpaceTimeEncoder
+from farsighted_jax.layers.patches import grid_size
+
+# Sizes of the trainable part (D, blocks, heads); "paper" is the published model.
+VARIANTS = {
+    "tiny": {"width": 96, "encoder_depth": 3, "decoder_depth": 3, "num_heads": 4},
+    "small": {"width": 384, "encoder_depth": 6, "decoder_depth": 6, "num_heads": 6},
+    "base": {"width": 768, "encoder_depth": 12, "decoder_depth": 12, "num_heads": 12},
+    "paper": {"width": 768, "encoder_depth": 16, "decoder_depth": 16, "num_heads": 16},
+    "large": {"width": 1024, "encoder_depth": 24, "decoder_depth": 16, "num_heads": 16},
+}
+
+
+class FarsightedLam(nn.Module):
+    """Image encoder, space-time encoder and spatial decoder; the quantiser stands between them.
+
+    Attributes:
+      width: D.
+      encoder_depth: space-time blocks.
+      decoder_depth: decoder blocks.
+      num_heads: A.
+      num_slots: Z codes a transition.
+      code_width: U.
+      patch: pixels a patch.
+      head: see `SpatialDecoder`.
+      codebook_size: V where the codebook is a parameter (quantiser "gradient"), else 0.
+      unroll: see `SpaceTimeTransformer`.
+      dtype: of the computation.
+    """
+
+    width: int
+    encoder_depth: int
+    decoder_depth: int
+    num_heads: int
+    num_slots: int
+    code_width: int
+    patch: int
+    head: str = "pixels"
+    codebook_size: int = 0
+    unroll: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.image_encoder = PatchEncoder(self.width, self.patch, self.dtype)
+        self.encoder = SpaceTimeEncoder(
+            self.width, self.encoder_depth, self.num_heads, self.num_slots, self.code_width,
+            unroll=self.unroll, dtype=self.dtype,
+        )
+        self.decoder = SpatialDecoder(
+            self.width, self.decoder_depth, self.num_heads, self.patch, self.head, self.unroll, self.dtype
+        )
+        if self.codebook_size:
+            scale = nn.initializers.normal(self.code_width**-0.5)
+            self.codebook = self.param("codebook", scale, (self.codebook_size, self.code_width))
+
+    def encode(self, rgb_BTHWC, time_s_BT):
+        """Clip float[B, T, H, W, C] within [0, 1] -> float32[B, t, Z, U], before quantisation."""
+        grid = grid_size(*rgb_BTHWC.shape[2:4], self.patch)
+        return self.encoder(self.image_encoder(rgb_BTHWC), time_s_BT, grid)
+
+    def decode(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
+        """Frame 0 and codes -> rgb and depth of every frame k; see `SpatialDecoder`."""
+        return self.decoder(rgb_BHWC, quantized_BtZU, time_s_Bt)
+
+    def __call__(self, rgb_BTHWC, time_s_BT):
+        """Encodes and decodes without quantising; touches every parameter, for `init`."""
+        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT)
+        return self.decode(rgb_BTHWC[:, 0], encoded_BtZU, time_s_BT[:, 1:])

@@ -1,0 +1,122 @@
+"""The training objective of the LAM: reconstruction of rgb and depth, and the quantiser's losses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from farsighted_jax.core.batch import transition_valid
+from farsighted_jax.core.rng import sample_keys
+from farsighted_jax.lam.model import FarsightedLam
+from farsighted_jax.lam.quantizer import Quantizer
+from farsighted_jax.layers import vector_quantizer as vq
+from farsighted_jax.losses import depth as depth_loss
+from farsighted_jax.losses import quantizer as quantizer_loss
+from farsighted_jax.losses.masked import masked_sum, weighted_mean
+from farsighted_jax.losses.reconstruction import squared_error
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; `codebook` counts for the quantiser "gradient" alone."""
+
+    rgb: float = 1.0
+    depth: float = 0.1
+    commit: float = 0.25
+    codebook: float = 1.0
+
+
+def float_rgb(rgb):
+    """uint8 0..255 -> float32 [0, 1]."""
+    return rgb.astype(jnp.float32) / 255.0
+
+
+def depth_mask(batch):
+    """Measured depth pixels of frames 1..t that exist, bool[B, t, H, W, 1]."""
+    return batch["depth_valid"][:, 1:] & transition_valid(batch["frame_valid"])[:, :, None, None, None]
+
+
+def denominators(batch):
+    """Numbers of valid transitions and depth pairs in a whole step batch, float32 scalars."""
+    counts = {"transitions": transition_valid(batch["frame_valid"]).sum(dtype=jnp.float32)}
+    if "depth" in batch:
+        along_x, along_y = depth_loss.pair_masks(depth_mask(batch))
+        counts["depth_x"] = along_x.sum(dtype=jnp.float32)
+        counts["depth_y"] = along_y.sum(dtype=jnp.float32)
+    return counts
+
+
+def loss(
+    model: FarsightedLam,
+    quantizer: Quantizer,
+    weights: LossWeights,
+    params,
+    model_state,
+    batch,
+    key,
+    counts,
+):
+    """Loss of one (micro-)batch; see `core.task.Task.loss`.
+
+    Every term is a masked sum over (sample, k), divided by the count of the
+    whole step, so that a missing frame is never a target (eq. 4 to 6, mean over k).
+    """
+    rgb_BTHWC = float_rgb(batch["rgb"])
+    valid_Bt = transition_valid(batch["frame_valid"])
+    encoded_BtZU = quantizer.comparable(
+        model.apply({"params": params}, rgb_BTHWC, batch["time_s"], method="encode")
+    )
+    codebook_VU = quantizer.codebook_VU(params, model_state)
+    code_BtZ, nearest_BtZU = vq.nearest_code(encoded_BtZU, codebook_VU)
+    quantized_BtZU = vq.straight_through(encoded_BtZU, nearest_BtZU)
+    predicted_BtHWC, depth_BtHW1 = model.apply(
+        {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
+    )
+
+    error_Bt = squared_error(predicted_BtHWC, rgb_BTHWC[:, 1:])
+    commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
+    count = counts["transitions"]
+    terms = {
+        "rgb": weighted_mean(error_Bt, valid_Bt, count),
+        "commit": weighted_mean(commit_Bt, valid_Bt, count),
+    }
+    if "depth" in batch:
+        terms["depth"] = depth_loss.gradient_aware_log_loss(
+            depth_BtHW1,
+            batch["depth"][:, 1:],
+            depth_mask(batch),
+            rgb_BTHWC[:, 1:],
+            counts["depth_x"],
+            counts["depth_y"],
+        )
+    if quantizer.name == "gradient":
+        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, codebook_VU[code_BtZ])
+        terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
+    total = sum(getattr(weights, name) * term for name, term in terms.items())
+
+    updates = _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, batch["row"], key)
+    return total, (_metrics(terms, total, error_Bt, valid_Bt, count), updates)
+
+
+def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):
+    B, t, Z, U = encoded_BtZU.shape
+    draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, (t, Z)))
+    priority_BtZ = draw(sample_keys(key, row_B))
+    return vq.codebook_updates(
+        encoded_BtZU.reshape(B * t, Z, U),
+        code_BtZ.reshape(B * t, Z),
+        valid_Bt.reshape(B * t),
+        priority_BtZ.reshape(B * t, Z),
+        quantizer.codebook_size,
+    )
+
+
+def _metrics(terms, total, error_Bt, valid_Bt, count):
+    """(sum, count) pairs; a term already divided by the step's count is multiplied by it again."""
+    here = valid_Bt.sum(dtype=jnp.float32)
+    metrics = {name: (term * count, here) for name, term in {**terms, "loss": total}.items()}
+    psnr_Bt = -10 * jnp.log10(jnp.maximum(error_Bt, 1e-10))
+    metrics["psnr"] = (masked_sum(psnr_Bt, valid_Bt), here)
+    return metrics

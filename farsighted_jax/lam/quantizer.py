@@ -1,0 +1,60 @@
+"""The quantiser of the LAM, chosen by name: where its codebook lives and how it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from farsighted_jax.layers import vector_quantizer as vq
+
+NAMES = ("ema", "gradient")
+DISTANCES = ("l2", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantizer:
+    """Nearest-code quantisation with an EMA codebook (model state) or a learned one (parameter).
+
+    Attributes:
+      name: "ema" or "gradient".
+      codebook_size: V.
+      code_width: U.
+      distance: "l2", or "cosine" which compares directions.
+      decay: moving average of the EMA codebook.
+      restart_below: an EMA code used less than this fraction of an even share is restarted.
+    """
+
+    name: str
+    codebook_size: int
+    code_width: int
+    distance: str = "l2"
+    decay: float = 0.99
+    restart_below: float = 0.1
+
+    def init(self, key):
+        """Model state; usage counts alone where the codebook is a parameter."""
+        state = vq.initial_codebook(key, self.codebook_size, self.code_width)
+        return state if self.name == "ema" else {"count": state["count"], "seen": state["seen"]}
+
+    def codebook_VU(self, params, model_state):
+        """The codebook, wherever it lives."""
+        codebook_VU = model_state["codebook"] if self.name == "ema" else params["codebook"]
+        return vq.unit_rows(codebook_VU) if self.distance == "cosine" else codebook_VU
+
+    def comparable(self, encoded_BtZU):
+        """What is compared with the codebook: the vectors, or their directions."""
+        return vq.unit_rows(encoded_BtZU) if self.distance == "cosine" else encoded_BtZU
+
+    def next_state(self, model_state, updates):
+        """State after a step, and the number of codes it restarted."""
+        if self.name == "ema":
+            return vq.updated_codebook(
+                model_state,
+                updates,
+                decay=self.decay,
+                restart_below=self.restart_below,
+                cosine=self.distance == "cosine",
+            )
+        count_V = self.decay * model_state["count"] + (1 - self.decay) * updates.count_V
+        return {"count": count_V, "seen": model_state["seen"] + 1}, jax.numpy.zeros(())

@@ -1,0 +1,130 @@
+"""Farsighted-LAM as a `core.task.Task`: the only place of this package that sees a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from farsighted_jax.core.config import ConfigError, check_choice, check_range
+from farsighted_jax.core.rng import named_key
+from farsighted_jax.lam import objective
+from farsighted_jax.lam.decoder import HEADS
+from farsighted_jax.lam.model import VARIANTS, FarsightedLam
+from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
+from farsighted_jax.layers import vector_quantizer as vq
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class LamTask:
+    """Model, quantiser and loss weights of a LAM.
+
+    Attributes:
+      model: the linen module.
+      quantizer: how codes are chosen and learned.
+      weights: of the loss terms.
+    """
+
+    model: FarsightedLam
+    quantizer: Quantizer
+    weights: objective.LossWeights
+
+    def init(self, key, batch):
+        """See `core.task.Task.init`."""
+        rgb_BTHWC = objective.float_rgb(batch["rgb"])
+        params = self.model.init(named_key(key, "params"), rgb_BTHWC, batch["time_s"])["params"]
+        return params, self.quantizer.init(named_key(key, "codebook"))
+
+    def denominators(self, batch):
+        """See `core.task.Task.denominators`."""
+        return objective.denominators(batch)
+
+    def loss(self, params, model_state, batch, key, denominators):
+        """See `core.task.Task.loss`."""
+        return objective.loss(
+            self.model, self.quantizer, self.weights, params, model_state, batch, key, denominators
+        )
+
+    def merge_updates(self, first, second):
+        """See `core.task.Task.merge_updates`."""
+        return vq.merged_updates(first, second)
+
+    def next_model_state(self, model_state, updates):
+        """See `core.task.Task.next_model_state`; reports perplexity, usage and restarts of the step."""
+        state, restarts = self.quantizer.next_state(model_state, updates)
+        used = (updates.count_V > 0).mean(dtype=jnp.float32)
+        values = {"code_perplexity": vq.perplexity(updates.count_V), "code_usage": used, "code_restarts": restarts}
+        return state, {name: (value, jnp.ones(())) for name, value in values.items()}
+
+    def encode(self, params, model_state, batch) -> dict[str, jax.Array]:
+        """Codes of a clip.
+
+        Returns:
+          code: int32[B, t, Z]; encoded: float32[B, t, Z, U] before quantisation;
+          quantized: float32[B, t, Z, U].
+        """
+        encoded_BtZU = self.model.apply(
+            {"params": params}, objective.float_rgb(batch["rgb"]), batch["time_s"], method="encode"
+        )
+        encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
+        code_BtZ, quantized_BtZU = vq.nearest_code(
+            encoded_BtZU, self.quantizer.codebook_VU(params, model_state)
+        )
+        return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
+
+    def decode(self, params, batch, quantized_BtZU) -> dict[str, jax.Array]:
+        """Predicted rgb within [0, 1], float32[B, t, H, W, 3], and depth float32[B, t, H, W, 1]."""
+        rgb_BtHWC, depth_BtHW1 = self.model.apply(
+            {"params": params},
+            objective.float_rgb(batch["rgb"][:, 0]),
+            quantized_BtZU,
+            batch["time_s"][:, 1:],
+            method="decode",
+        )
+        return {"rgb": jnp.clip(rgb_BtHWC, 0, 1), "depth": depth_BtHW1}
+
+
+def lam_task(config: Mapping[str, Any]) -> LamTask:
+    """Builds the task from a run's configuration (`config.model`, `config.quantizer`, `config.loss`).
+
+    Raises:
+      ConfigError: an unknown variant, head, quantiser, distance or dtype, a size
+        out of range, or a patch that does not divide the resolution.
+    """
+    model, quantizer, data = config["model"], config["quantizer"], config["data"]
+    check_choice("model.variant", model["variant"], VARIANTS)
+    check_choice("model.head", model["head"], HEADS)
+    check_choice("model.dtype", model["dtype"], DTYPES)
+    check_choice("quantizer.name", quantizer["name"], NAMES)
+    check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
+    check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
+    check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
+    check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
+    for key in ("num_slots", "code_width", "patch"):
+        check_range(f"model.{key}", model[key], 1)
+    for key, weight in config["loss"].items():
+        check_range(f"loss.{key}", weight, 0.0)
+    if data["resolution"] % model["patch"]:
+        raise ConfigError(
+            f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
+            f"model.patch = {model['patch']}"
+        )
+    learned = quantizer["codebook_size"] if quantizer["name"] == "gradient" else 0
+    return LamTask(
+        FarsightedLam(
+            **VARIANTS[model["variant"]],
+            num_slots=model["num_slots"],
+            code_width=model["code_width"],
+            patch=model["patch"],
+            head=model["head"],
+            codebook_size=learned,
+            dtype=jnp.dtype(model["dtype"]),
+        ),
+        Quantizer(code_width=model["code_width"], **{key: quantizer[key] for key in quantizer}),
+        objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
+    )

@@ -1,0 +1,42 @@
+"""A tiny LAM and a random batch; sizes differ in every axis."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from farsighted_jax.lam.model import FarsightedLam
+from farsighted_jax.lam.objective import LossWeights
+from farsighted_jax.lam.quantizer import Quantizer
+from farsighted_jax.lam.task import LamTask
+
+B, T, H, W, Z, V, U = 6, 4, 12, 16, 3, 7, 5
+
+
+def random_batch(seed=0):
+    rng = np.random.default_rng(seed)
+    frame_valid_BT = np.ones((B, T), bool)
+    frame_valid_BT[1, 3] = frame_valid_BT[4, 2] = frame_valid_BT[4, 3] = False
+    return {
+        "rgb": rng.integers(0, 256, (B, T, H, W, 3), np.uint8),
+        "depth": rng.normal(size=(B, T, H, W, 1)).astype(np.float32),
+        "depth_valid": (rng.uniform(size=(B, T, H, W, 1)) < 0.8) & frame_valid_BT[:, :, None, None, None],
+        "time_s": np.broadcast_to(np.arange(T, dtype=np.float32) * 0.2, (B, T)).copy(),
+        "frame_valid": frame_valid_BT,
+        "row": np.arange(B, dtype=np.int32),
+    }
+
+
+def lam_task(head="pixels", quantizer="ema", distance="l2"):
+    learned = V if quantizer == "gradient" else 0
+    model = FarsightedLam(8, 2, 2, 2, num_slots=Z, code_width=U, patch=4, head=head, codebook_size=learned)
+    return LamTask(model, Quantizer(quantizer, V, U, distance), LossWeights())
+
+
+def loss_function(task):
+    """Jitted (params, model_state, batch) -> (loss, (metrics, updates))."""
+
+    def loss(params, state, batch):
+        batch = {name: jnp.asarray(array) for name, array in batch.items()}
+        return task.loss(params, state, batch, jax.random.key(7), task.denominators(batch))
+
+    return jax.jit(loss)

@@ -1,0 +1,114 @@
+"""Invariances of the objective, and what earlier implementations got wrong."""
+
+import jax
+import numpy as np
+import pytest
+
+from farsighted_jax.core import tree
+from lam_cases import V, lam_task, loss_function
+
+
+def assert_same_bits(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def gradient_and_aux(task, params, state, batch):
+    function = loss_function(task)
+    return jax.value_and_grad(lambda p: function(p, state, batch), has_aux=True)(params)
+
+
+def test_missing_frames_have_no_influence_at_all(trained, batch):
+    task, params, state = trained
+    missing = ~batch["frame_valid"]
+    garbage = dict(batch, rgb=batch["rgb"].copy(), depth=batch["depth"].copy(), time_s=batch["time_s"].copy())
+    garbage["rgb"][missing] = 255
+    garbage["depth"][missing] = 1e6
+    results = [gradient_and_aux(task, params, state, b) for b in (batch, garbage)]
+    assert_same_bits(*results)
+    states = [task.next_model_state(state, updates) for (_, (_, updates)), _ in results]
+    assert_same_bits(*states)
+
+
+def test_every_parameter_gets_a_gradient(trained, batch):
+    task, params, state = trained
+    _, grads = gradient_and_aux(task, params, state, batch)
+    dead = [path for path, grad in tree.flat_paths(grads).items() if not np.any(grad)]
+    # Keys ignore a constant, so a bias in front of them alone could be dead; there is none.
+    assert not dead
+    assert all(np.isfinite(grad).all() for grad in jax.tree.leaves(grads))
+
+
+def test_permuting_the_batch_permutes_nothing_else(trained, batch):
+    task, params, state = trained
+    order = np.array([3, 1, 5, 0, 4, 2])
+    mixed = {name: array[order] for name, array in batch.items()}
+    loss, (metrics, updates) = loss_function(task)(params, state, batch)
+    mixed_loss, (mixed_metrics, mixed_updates) = loss_function(task)(params, state, mixed)
+    assert mixed_loss == pytest.approx(float(loss), rel=1e-5)
+    np.testing.assert_array_equal(updates.count_V, mixed_updates.count_V)
+    np.testing.assert_allclose(updates.candidate_VU, mixed_updates.candidate_VU, atol=1e-5)
+    assert metrics.keys() == mixed_metrics.keys()
+
+
+def test_pieces_of_a_batch_add_up_to_the_whole(trained, batch):
+    task, params, state = trained
+    counts = task.denominators(batch)
+
+    def whole_or_part(rows):
+        part = {name: array[rows] for name, array in batch.items()}
+        return jax.value_and_grad(
+            lambda p: task.loss(p, state, part, jax.random.key(7), counts), has_aux=True
+        )(params)
+
+    (loss, (metrics, updates)), grads = whole_or_part(slice(None))
+    parts = [whole_or_part(slice(start, start + 2)) for start in (0, 2, 4)]
+    assert sum(float(part[0][0]) for part in parts) == pytest.approx(float(loss), rel=1e-5)
+    added = jax.tree.map(lambda *leaves: sum(leaves), *[part[1] for part in parts])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), added, grads)
+    merged = parts[0][0][1][1]
+    for part in parts[1:]:
+        merged = task.merge_updates(merged, part[0][1][1])
+    np.testing.assert_array_equal(merged.count_V, updates.count_V)
+    np.testing.assert_allclose(merged.sum_VU, updates.sum_VU, atol=1e-5)
+    np.testing.assert_allclose(merged.candidate_VU, updates.candidate_VU, atol=1e-5)
+    for name, (total, count) in metrics.items():
+        assert sum(float(part[0][1][0][name][1]) for part in parts) == pytest.approx(float(count))
+        assert sum(float(part[0][1][0][name][0]) for part in parts) == pytest.approx(float(total), rel=1e-4)
+
+
+def test_the_depth_loss_is_part_of_the_total(trained, batch):
+    task, params, state = trained
+    loss, (metrics, _) = loss_function(task)(params, state, batch)
+    terms = {name: float(total / count) for name, (total, count) in metrics.items()}
+    assert terms["depth"] > 0
+    want = terms["rgb"] + 0.1 * terms["depth"] + 0.25 * terms["commit"]
+    assert float(loss) == pytest.approx(want, rel=1e-5)
+
+
+def test_holes_in_the_depth_have_no_influence(trained, batch):
+    task, params, state = trained
+    garbage = dict(batch, depth=np.where(batch["depth_valid"], batch["depth"], np.float32(np.nan)))
+    assert_same_bits(*(gradient_and_aux(task, params, state, b) for b in (batch, garbage)))
+
+
+def test_the_model_works_without_depth(trained, batch):
+    task, params, state = trained
+    without = {name: array for name, array in batch.items() if not name.startswith("depth")}
+    loss, (metrics, _) = loss_function(task)(params, state, without)
+    assert "depth" not in metrics
+    assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize("distance", ["l2", "cosine"])
+def test_the_learned_codebook_gets_its_gradient_from_its_own_loss(batch, distance):
+    task = lam_task(quantizer="gradient", distance=distance)
+    params, state = task.init(jax.random.key(0), batch)
+    assert params["codebook"].shape[0] == V
+    _, grads = gradient_and_aux(task, params, state, batch)
+    assert np.any(grads["codebook"])
+    frozen = dict(params, codebook=params["codebook"] * 1.5)
+    # The choice of codes may change, but nothing reaches the codebook through the decoder.
+    weights = task.weights.__class__(codebook=0.0)
+    silent = task.__class__(task.model, task.quantizer, weights)
+    _, grads = gradient_and_aux(silent, frozen, state, batch)
+    assert not np.any(grads["codebook"])
