@@ -38,6 +38,7 @@ def evaluate(
     datasets: Sequence[DatasetSpec] = (),
     fit_batches: Iterable[Arrays] | None = None,
     true_motion: Callable[[Arrays], np.ndarray] | None = None,
+    fit_true_motion: Callable[[Arrays], np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Runs evaluators over a split; each batch is encoded once and decoded twice (own, shuffled codes).
 
@@ -52,6 +53,7 @@ def evaluate(
         caller limits their number: codes and targets are kept in memory.
       true_motion: batch -> float32[B, t, R], the true displacement of what the
         actions move, where it is known; gives the ceiling of the probe.
+      fit_true_motion: the same of the training split.
 
     Returns:
       evaluator name -> metrics, ready for JSON.
@@ -66,7 +68,7 @@ def evaluate(
     evaluators = {name: EVALUATORS[name](setup) for name in names}
     fitting = [evaluator for evaluator in evaluators.values() if hasattr(evaluator, "update_fit")]
     if fit_batches is not None and fitting:
-        for batch, outputs in _passed(functions, fit_batches, (), None, true_motion):
+        for batch, outputs in _passed(functions, fit_batches, (), None, fit_true_motion):
             for evaluator in fitting:
                 evaluator.update_fit(batch, outputs)
     needs = frozenset().union(*(evaluator.needs for evaluator in evaluators.values()))

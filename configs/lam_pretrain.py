@@ -1,0 +1,87 @@
+"""Farsighted-LAM on any RLDS data: geometry of the published model, sizes by name.
+
+    farsighted train --config configs/lam_pretrain.py:tiny --config.data.dir=DIR \
+        --config.data.mixture=bridge_dataset --workdir W
+
+Arguments (parameters are those of the trainable part, `farsighted inspect config` counts them):
+
+  tiny   64 px, 4 keyframes, for tests and a look around on 2 CPU cores.
+  small, base, paper, large   224 px, for accelerators. Nobody has trained these
+         with this code yet, so no hours and no expected numbers stand here.
+"""
+
+from ml_collections import ConfigDict
+
+BATCH_SIZES = {"tiny": 16, "small": 256, "base": 256, "paper": 256, "large": 256}
+
+
+def get_config(arg=None):
+    variant = arg or "paper"
+    tiny = variant == "tiny"
+    return ConfigDict(
+        {
+            "task": "lam",
+            "seed": 0,
+            "total_steps": 200 if tiny else 200_000,
+            "stop_step": 0,  # 0: train to total_steps
+            "log_every": 10 if tiny else 100,
+            "batch_size": BATCH_SIZES[variant],
+            "init_from": "",  # run folder for a warm start
+            "data": {
+                "dir": "data",  # folder of RLDS datasets, local or gs://
+                "mixture": "bridge_dataset",
+                "split": "train",
+                "resolution": 64 if tiny else 224,  # px
+                "offsets_s": (0.2, 0.4, 0.6),  # seconds from frame 0 to each keyframe
+                "action_horizon": 4,  # steps
+                "camera": "primary",
+                "depth": "auto",
+                "augment": not tiny,
+                "shift": 0.05,  # share of the resolution
+                "jitter": 0.2,
+                "windows_per_episode": 1,
+                "on_corrupt": "strict",
+                "cache_dir": "",
+                "normalization": "q01_q99",
+                "readers": 2 if tiny else 8,
+                "prefetch": 4 if tiny else 16,  # batches
+            },
+            "model": {
+                "variant": variant,
+                "head": "layers" if tiny else "pixels",
+                "num_slots": 4,
+                "code_width": 32 if tiny else 128,
+                "patch": 8 if tiny else 14,  # px
+                "dtype": "float32" if tiny else "bfloat16",
+            },
+            "quantizer": {
+                "name": "ema",
+                "codebook_size": 32,
+                "distance": "l2",
+                "decay": 0.99,
+                "restart_below": 0.1,  # of an even share
+            },
+            "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0},
+            "optimizer": {
+                "learning_rate": 1e-3 if tiny else 1e-4,
+                "final_learning_rate": 1e-5 if tiny else 5e-5,
+                "warmup_steps": -1,  # -1: 5 % of total_steps
+                "b1": 0.9,
+                "b2": 0.99,
+                "weight_decay": 0.01,
+                "clip_norm": 1.0,
+                "accumulation": 1,
+                "ema_decay": 0.0,
+                "freeze": (),
+                "no_decay": ("queries", "slots", "codebook"),
+                "max_bad_steps": 10,
+            },
+            "checkpoint": {"every": 100 if tiny else 2000, "keep_last": 3, "keep_every": 0, "async_save": True},
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "eval": {
+                "evaluators": ("mean", "reconstruction", "codebook", "latent_probe"),
+                "batch_size": 16 if tiny else 64,
+                "fit_batches": 64,  # training batches a probe is fitted on
+            },
+        }
+    )

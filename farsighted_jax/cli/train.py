@@ -1,0 +1,45 @@
+"""`farsighted train`: trains, or resumes where the run folder's last checkpoint ended."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from farsighted_jax.cli import arguments
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="farsighted train", description=__doc__)
+    parser.add_argument("--workdir", required=True, help="run folder: checkpoints, metrics.jsonl, figures")
+    parser.add_argument("--takeover", action="store_true", help="take the folder over from a run that holds it")
+    flags, config = arguments.parse(parser, argv)
+    run(config, flags.workdir, takeover=flags.takeover)
+    return 0
+
+
+def run(config, workdir: str | Path, *, takeover: bool = False):
+    """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
+    from farsighted_jax.cli.run import stream_for, task_for
+    from farsighted_jax.sharding.mesh import make_mesh
+    from farsighted_jax.train.loop import train
+
+    task = task_for(config)
+    mesh = make_mesh(config.mesh)
+    result = train(
+        task, stream_for(config), config, workdir, mesh=mesh, init_from=config.init_from, takeover=takeover
+    )
+    _draw_curves(Path(workdir))
+    return result
+
+
+def _draw_curves(workdir: Path) -> None:
+    from farsighted_jax.viz.curves import training_curves
+
+    try:
+        path = training_curves(workdir / "figures" / "curves.png", workdir / "metrics.jsonl")
+    except ImportError as error:
+        print(f"no curves drawn: {error}")
+    else:
+        print(f"curves: {path}")
