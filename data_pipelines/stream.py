@@ -253,6 +253,11 @@ class Stream:
         batches = self._read_ahead(self._epoch_batch, range(self.num_batches), readers, prefetch)
         return (batch for _, batch in batches)
 
+    def ids_digest(self, batch: Mapping[str, np.ndarray]) -> str:
+        """Hex digest of the (dataset, episode, step) ids of a batch, in order."""
+        ids = np.stack([np.asarray(batch[name]) for name in ("dataset", "episode", "step")], axis=1)
+        return hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest()[:16]
+
     def check_fingerprints(self, saved: Mapping[str, str]) -> None:
         """Refuses data other than what a run began with.
 
@@ -302,12 +307,6 @@ class Stream:
                 with self._lock:
                     self._num_unread += num_unread
         return batch
-
-
-def ids_digest(batch: Mapping[str, np.ndarray]) -> str:
-    """Hex digest of the (dataset, episode, step) ids of a batch, in order."""
-    ids = np.stack([np.asarray(batch[name]) for name in ("dataset", "episode", "step")], axis=1)
-    return hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest()[:16]
 
 
 def _check_division(batch_size, process_index, process_count, windows_per_episode):

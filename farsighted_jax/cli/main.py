@@ -64,6 +64,10 @@ def run(module: str, argv: Sequence[str]) -> int:
         return int(importlib.import_module(module).main(list(argv)) or 0)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
     except Exception as error:
         if os.environ.get("FARSIGHTED_DEBUG") == "1":
             raise

@@ -13,6 +13,7 @@ from farsighted_jax.layers.positions import sinusoid, sinusoid_2d
 from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
 from farsighted_jax.layers.transport import splatted
 
+LIGHT = -3.0
 HEADS = ("pixels", "layers")
 
 
@@ -88,7 +89,14 @@ class SpatialDecoder(nn.Module):
         still = nn.initializers.normal(0.1 * self.width**-0.5)
         shift = nn.Dense(2, kernel_init=still, dtype=jnp.float32, name="shift_head")
         shift_BtZ2 = self.patch * shift(code_BtZD)
-        layer_BtHWZ = self._image(x_BtND, Z, grid, "layer_head")
+        # The first slot starts with nearly all of the image and learns its common motion; a slot that
+        # owns little can then follow what moves differently without spoiling the rest.
+        shares = nn.initializers.constant(jnp.array([0.0] + [LIGHT] * (Z - 1)))
+        owner = nn.Dense(Z, bias_init=shares, dtype=jnp.float32, name="owner_head")
+        owner_BtNZ = owner(x_BtND)
+        layer_BtHWZ = self._image(x_BtND, Z, grid, "layer_head") + unpatchify(
+            jnp.tile(owner_BtNZ, self.patch**2), *grid, self.patch
+        )
         paint_BtHWC = self._image(x_BtND, C + 1, grid, "rgb_head")
         depth_BtHW2 = self._image(x_BtND, 2, grid, "depth_head")
         source_BtHWC = jnp.broadcast_to(rgb_BHWC[:, None], paint_BtHWC.shape[:-1] + (C,))

@@ -12,7 +12,7 @@ from farsighted_jax.layers.patches import grid_size
 
 # Sizes of the trainable part (D, blocks, heads); "paper" is the published model.
 VARIANTS = {
-    "tiny": {"width": 96, "encoder_depth": 3, "decoder_depth": 3, "num_heads": 4},
+    "tiny": {"width": 96, "encoder_depth": 2, "decoder_depth": 2, "num_heads": 4},
     "small": {"width": 384, "encoder_depth": 6, "decoder_depth": 6, "num_heads": 6},
     "base": {"width": 768, "encoder_depth": 12, "decoder_depth": 12, "num_heads": 12},
     "paper": {"width": 768, "encoder_depth": 16, "decoder_depth": 16, "num_heads": 16},

@@ -105,7 +105,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
     check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
     check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
-    for key in ("num_slots", "code_width", "patch"):
+    for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
     for key, weight in config["loss"].items():
         check_range(f"loss.{key}", weight, 0.0)
@@ -123,6 +123,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             patch=model["patch"],
             head=model["head"],
             codebook_size=learned,
+            unroll=model["unroll"],
             dtype=jnp.dtype(model["dtype"]),
         ),
         Quantizer(code_width=model["code_width"], **{key: quantizer[key] for key in quantizer}),
