@@ -61,6 +61,7 @@ def get_config(arg=None):
                 "distance": "l2",
                 "decay": 0.99,
                 "restart_below": 0.1,  # of an even share
+                "warmup": 0.0,  # share of total_steps before codes replace vectors
             },
             "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0},
             "optimizer": {

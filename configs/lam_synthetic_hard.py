@@ -18,7 +18,13 @@ def get_config(arg=None):
     config.log_every = 20
     config.batch_size = 8
     config.data.mixture = "synthetic_hard"
-    config.data.augment = False
+    config.loss.depth = 0.05
+    config.loss.commit = 0.02
+    config.quantizer.codebook_size = 64
+    config.quantizer.distance = "cosine"
+    config.quantizer.warmup = 0.5
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.final_learning_rate = 4e-5
     config.checkpoint.every = 500
     config.eval.batch_size = 32
     return config

@@ -24,7 +24,7 @@ ACTION_NAMES = ("x", "y")
 TEXTURE_FAMILIES = {"train": ("waves", "stripes", "plaid"), "val": ("checker", "rings")}
 ACTOR_DEPTH_M, DISTRACTOR_DEPTH_M = 1.2, 1.35
 MAT_MARGIN = 0.08  # of the image
-TABLE_COLOR = np.array([0.12, 0.11, 0.10])
+TABLE_COLOR = np.array([0.24, 0.22, 0.20])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +170,9 @@ class _Texture:
 
     @classmethod
     def draw(cls, rng, families, contrast, cycles=(3.0, 7.0)):
-        middle = rng.uniform(0.3, 0.7, 3)
-        swing = rng.uniform(-1, 1, 3) * contrast / 2
+        # Muted: much of a pattern is brightness, little is colour.
+        middle = rng.uniform(0.35, 0.65) + rng.uniform(-0.1, 0.1, 3)
+        swing = (rng.uniform(0.5, 1) + rng.uniform(-0.15, 0.15, 3)) * contrast / 2
         frequency = rng.uniform(*cycles, 2) * rng.choice([-1, 1], 2)
         family = families[rng.integers(len(families))]
         return cls(family, np.stack([middle - swing, middle + swing]), frequency, rng.uniform(0, 1, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ from ml_collections import ConfigDict
 
 from farsighted_jax.bench.data import host
 from farsighted_jax.checkpoint.manifest import write_atomically
-from farsighted_jax.cli import evaluate as evaluation
-from farsighted_jax.cli import train as training
 
 CELL = "cell.json"
 
 
-def run(config: ConfigDict, seeds: Sequence[int], out: str | Path) -> dict[str, Any]:
+def run(
+    config: ConfigDict,
+    seeds: Sequence[int],
+    out: str | Path,
+    *,
+    train: Callable[[ConfigDict, Path], Any],
+    evaluate: Callable[[Path], dict[str, Any]],
+) -> dict[str, Any]:
     """Fills the table and writes it to `out`/table.json.
 
     A cell is a run folder `out`/seed_<n>; one whose result stands there already
@@ -29,12 +34,14 @@ def run(config: ConfigDict, seeds: Sequence[int], out: str | Path) -> dict[str, 
       config: of the runs; `seed` is replaced.
       seeds: one cell each.
       out: folder of the table.
+      train: (configuration, run folder) -> anything; resumes.
+      evaluate: run folder -> result of the evaluators.
 
     Returns:
       "cells": a row a seed; "median": of each column; "host": the machine.
     """
     out = Path(out)
-    cells = [_cell(config, seed, out / f"seed_{seed}") for seed in seeds]
+    cells = [_cell(config, seed, out / f"seed_{seed}", train, evaluate) for seed in seeds]
     columns = [name for name in cells[0] if name != "seed"]
     table = {
         "cells": cells,
@@ -45,16 +52,16 @@ def run(config: ConfigDict, seeds: Sequence[int], out: str | Path) -> dict[str, 
     return table
 
 
-def _cell(config, seed, folder):
+def _cell(config, seed, folder, train, evaluate):
     path = folder / CELL
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     config = config.copy_and_resolve_references()
     config.seed = seed
     begin = time.perf_counter()
-    training.run(config, folder)
+    train(config, folder)
     trained = time.perf_counter()
-    result = evaluation.evaluate_run(folder)
+    result = evaluate(folder)
     write_atomically(folder / "eval.json", json.dumps(result, indent=2) + "\n")
     row = {
         "seed": seed,

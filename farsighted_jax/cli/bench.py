@@ -49,5 +49,7 @@ def _data(config, flags):
 
 def _lam(config, flags):
     from farsighted_jax.bench import lam
+    from farsighted_jax.cli.evaluate import evaluate_run
+    from farsighted_jax.cli.train import run
 
-    return lam.run(config, flags.seeds, flags.out)
+    return lam.run(config, flags.seeds, flags.out, train=run, evaluate=evaluate_run)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import jax.numpy as jnp
 
-from farsighted_jax.layers.patches import grid_size
+from farsighted_jax.layers.patches import grid_size, patchify
 
 
 class PatchEncoder(nn.Module):
-    """Overlapping convolutions halve the image until one cell is one patch.
+    """Cells of half a patch, each mixed with its eight neighbours, four merged into a token.
 
-    The overlap is what makes motion visible to attention between patches: cut
-    into separate patches, the same clips need several times the training. A
-    patch size of 2^n * m has n halvings in front of one m x m cut.
+    The overlap is what makes motion visible to attention between patches: with
+    patches that do not overlap the same clips need several times the training.
+    Every step is a matrix product.
 
     Attributes:
       width: E, channels of a token.
-      patch: pixels a patch.
+      patch: pixels a patch, even.
       dtype: of the computation.
     """
 
@@ -30,14 +28,26 @@ class PatchEncoder(nn.Module):
     @nn.compact
     def __call__(self, rgb_BTHWC):
         """Maps float[B, T, H, W, C] within [0, 1] to tokens float[B, T, N, E]."""
-        *lead, H, W, C = rgb_BTHWC.shape
-        rows, columns = grid_size(H, W, self.patch)
-        halvings = int(math.log2(self.patch & -self.patch))
-        x = (rgb_BTHWC.astype(self.dtype) - 0.5).reshape(-1, H, W, C)
-        for level in range(halvings):
-            width = max(16, self.width * 4**level // 4**halvings)
-            conv = nn.Conv(width, (4, 4), strides=(2, 2), dtype=self.dtype, name=f"halve_{level}")
-            x = nn.gelu(conv(x))
-        rest = self.patch >> halvings
-        x = nn.Conv(self.width, (rest, rest), strides=(rest, rest), padding="VALID", dtype=self.dtype, name="embed")(x)
-        return x.reshape(*lead, rows * columns, self.width)
+        *lead, H, W, _ = rgb_BTHWC.shape
+        cell = self.patch // 2
+        rows, columns = grid_size(H, W, cell)
+        x = patchify(rgb_BTHWC.astype(self.dtype) - 0.5, cell)
+        x = nn.gelu(nn.Dense(self.width // 2, dtype=self.dtype, name="cell")(x))
+        x = neighbourhood(x.reshape(*lead, rows, columns, -1))
+        x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name="mix")(x))
+        return nn.Dense(self.width, dtype=self.dtype, name="merge")(patchify(x, 2))
+
+
+def neighbourhood(x_BYXD):
+    """Each cell's channels followed by those of its eight neighbours; zeros beyond the border.
+
+    Args:
+      x_BYXD: float[..., Y, X, D].
+
+    Returns:
+      float[..., Y, X, 9 * D].
+    """
+    *lead, rows, columns, _ = x_BYXD.shape
+    padded = jnp.pad(x_BYXD, [(0, 0)] * len(lead) + [(1, 1), (1, 1), (0, 0)])
+    shifts = [(y, x) for y in range(3) for x in range(3)]
+    return jnp.concatenate([padded[..., y : y + rows, x : x + columns, :] for y, x in shifts], axis=-1)

@@ -13,8 +13,34 @@ from farsighted_jax.layers.positions import sinusoid, sinusoid_2d
 from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
 from farsighted_jax.layers.transport import splatted
 
-LIGHT = -3.0
 HEADS = ("pixels", "layers")
+
+# Log weight of a pixel of full chroma in the layer of its hue, of any pixel in the layers but the
+# first, and the pace at which the decoder departs from them.
+HUE_WEIGHT, LIGHT, LEARNED_SCALE = 12.0, -3.0, 0.1
+
+
+def hue_layers(rgb_BHWC, num_layers: int):
+    """Prior for which layer a pixel belongs to: gray and pale ones to the first, the others by hue.
+
+    Layers must start out different and stay so for a while. Where all begin
+    with the same share of every pixel, or may merge before the codes say
+    anything, all of them learn the common motion of the image and none finds
+    what moves by itself.
+
+    Args:
+      rgb_BHWC: float[B, H, W, C] within [0, 1].
+      num_layers: Z.
+
+    Returns:
+      float32[B, H, W, Z] log weights.
+    """
+    C, Z = rgb_BHWC.shape[-1], num_layers
+    hue_Z = 2 * jnp.pi * (jnp.arange(Z) - 1) / max(Z - 1, 1)
+    channel_C = 2 * jnp.pi * jnp.arange(C) / C
+    direction_CZ = (2 / C) ** 0.5 * jnp.cos(hue_Z - channel_C[:, None])
+    chroma_BHWZ = (rgb_BHWC.astype(jnp.float32) - 0.5) @ direction_CZ
+    return (LIGHT + HUE_WEIGHT * chroma_BHWZ).at[..., 0].set(0.0)
 
 
 class SpatialDecoder(nn.Module):
@@ -89,14 +115,8 @@ class SpatialDecoder(nn.Module):
         still = nn.initializers.normal(0.1 * self.width**-0.5)
         shift = nn.Dense(2, kernel_init=still, dtype=jnp.float32, name="shift_head")
         shift_BtZ2 = self.patch * shift(code_BtZD)
-        # The first slot starts with nearly all of the image and learns its common motion; a slot that
-        # owns little can then follow what moves differently without spoiling the rest.
-        shares = nn.initializers.constant(jnp.array([0.0] + [LIGHT] * (Z - 1)))
-        owner = nn.Dense(Z, bias_init=shares, dtype=jnp.float32, name="owner_head")
-        owner_BtNZ = owner(x_BtND)
-        layer_BtHWZ = self._image(x_BtND, Z, grid, "layer_head") + unpatchify(
-            jnp.tile(owner_BtNZ, self.patch**2), *grid, self.patch
-        )
+        learned_BtHWZ = self._image(x_BtND, Z, grid, "layer_head")
+        layer_BtHWZ = hue_layers(rgb_BHWC, Z)[:, None] + LEARNED_SCALE * learned_BtHWZ
         paint_BtHWC = self._image(x_BtND, C + 1, grid, "rgb_head")
         depth_BtHW2 = self._image(x_BtND, 2, grid, "depth_head")
         source_BtHWC = jnp.broadcast_to(rgb_BHWC[:, None], paint_BtHWC.shape[:-1] + (C,))

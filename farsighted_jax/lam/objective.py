@@ -70,7 +70,7 @@ def loss(
     )
     codebook_VU = quantizer.codebook_VU(params, model_state)
     code_BtZ, nearest_BtZU = vq.nearest_code(encoded_BtZU, codebook_VU)
-    quantized_BtZU = vq.straight_through(encoded_BtZU, nearest_BtZU)
+    quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted_BtHWC, depth_BtHW1 = model.apply(
         {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
     )

@@ -23,6 +23,9 @@ class Quantizer:
       distance: "l2", or "cosine" which compares directions.
       decay: moving average of the EMA codebook.
       restart_below: an EMA code used less than this fraction of an even share is restarted.
+      warmup_steps: in the first steps of training the decoder reads the vectors
+        before quantisation, while the codebook already follows them. Motion is
+        found sooner through a wide bottleneck than through a narrow one.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Quantizer:
     distance: str = "l2"
     decay: float = 0.99
     restart_below: float = 0.1
+    warmup_steps: int = 0
 
     def init(self, key):
         """Model state; usage counts alone where the codebook is a parameter."""
@@ -45,6 +49,13 @@ class Quantizer:
     def comparable(self, encoded_BtZU):
         """What is compared with the codebook: the vectors, or their directions."""
         return vq.unit_rows(encoded_BtZU) if self.distance == "cosine" else encoded_BtZU
+
+    def bottleneck(self, encoded_BtZU, nearest_BtZU, model_state):
+        """What the decoder reads in training: straight-through codes, or the vectors during warm-up."""
+        quantized_BtZU = vq.straight_through(encoded_BtZU, nearest_BtZU)
+        if not self.warmup_steps:
+            return quantized_BtZU
+        return jax.numpy.where(model_state["seen"] < self.warmup_steps, encoded_BtZU, quantized_BtZU)
 
     def next_state(self, model_state, updates):
         """State after a step, and the number of codes it restarted."""

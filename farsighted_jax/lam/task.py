@@ -104,6 +104,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
     check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
     check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
+    check_range("quantizer.warmup", quantizer["warmup"], 0.0, 1.0)
     check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
@@ -126,6 +127,14 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             unroll=model["unroll"],
             dtype=jnp.dtype(model["dtype"]),
         ),
-        Quantizer(code_width=model["code_width"], **{key: quantizer[key] for key in quantizer}),
+        Quantizer(
+            name=quantizer["name"],
+            codebook_size=quantizer["codebook_size"],
+            code_width=model["code_width"],
+            distance=quantizer["distance"],
+            decay=quantizer["decay"],
+            restart_below=quantizer["restart_below"],
+            warmup_steps=round(quantizer["warmup"] * config["total_steps"]),
+        ),
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
     )

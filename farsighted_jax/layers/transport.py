@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 
@@ -59,7 +60,10 @@ def splatted(values_HCW, log_weight_ZHW, shift_Z2, paint_HCW, paint_log_weight_H
     Returns:
       float32[..., H, C, W].
     """
-    weight_ZH1W = jnp.exp(_bounded(log_weight_ZHW))[..., None, :]
+    log_weight_ZHW = _bounded(log_weight_ZHW)
+    # A pixel belongs to the layers that claim it, else a copy of it stays behind in the others.
+    share_ZHW = jax.nn.softmax(log_weight_ZHW, axis=-3)
+    weight_ZH1W = (share_ZHW * jnp.exp(log_weight_ZHW))[..., None, :]
     carried = jnp.concatenate([weight_ZH1W * values_HCW[..., None, :, :, :], weight_ZH1W], axis=-2)
     moved_HCW = translated(carried, shift_Z2).sum(axis=-4)
     paint_weight_H1W = jnp.exp(_bounded(paint_log_weight_HW))[..., None, :]

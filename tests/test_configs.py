@@ -1,0 +1,100 @@
+"""Every shipped configuration, at full size: it loads, its model and its step trace, its size is known."""
+
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from farsighted_jax.cli.inspect import config_report
+from farsighted_jax.cli.run import task_for, zero_batch
+from farsighted_jax.core import config as config_lib
+from farsighted_jax.core import tree
+from farsighted_jax.lam.model import VARIANTS
+from farsighted_jax.train.optimizer import decay_mask
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = Path(__file__).parent / "golden" / "configs.json"
+REFERENCES = sorted(
+    [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
+    + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
+)
+
+
+def load(reference):
+    return config_lib.load(str(ROOT / reference))
+
+
+def test_no_shipped_configuration_is_left_out():
+    files = {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    assert files == {reference.partition(":")[0] for reference in REFERENCES}
+
+
+@pytest.fixture(scope="module")
+def golden(update_golden):
+    """Sizes by configuration, as they were when last looked at."""
+    if update_golden:
+        GOLDEN.parent.mkdir(exist_ok=True)
+        sizes = {reference: sizes_of(load(reference)) for reference in REFERENCES}
+        GOLDEN.write_text(json.dumps(sizes, indent=2) + "\n")
+    return json.loads(GOLDEN.read_text())
+
+
+def sizes_of(config):
+    report = config_report(config)
+    return {name: report[name] for name in ("trainable_params", "frozen_params")}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_parameter_counts_are_the_known_ones(reference, golden):
+    assert sizes_of(load(reference)) == golden[reference]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_the_loss_traces_at_full_size(reference):
+    config = load(reference)
+    task = task_for(config)
+    batch = zero_batch(config) | {"row": jax.ShapeDtypeStruct((1,), "int32")}
+    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+
+    def loss(params, state, batch):
+        return task.loss(params, state, batch, jax.random.key(0), task.denominators(batch))[0]
+
+    gradient = jax.eval_shape(jax.grad(loss), params, state, batch)
+    assert not tree.structure_difference(params, gradient)
+
+
+def test_decay_reaches_matrices_alone():
+    config = load("configs/lam_pretrain.py:tiny")
+    params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
+    decays = tree.flat_paths(decay_mask(params, config.optimizer.no_decay))
+    assert {path.rpartition("/")[2] for path, decayed in decays.items() if decayed} == {"kernel"}
+    assert {path.rpartition("/")[2] for path, decayed in decays.items() if not decayed} == {
+        "bias", "scale", "queries", "slots"
+    }  # fmt: skip
+
+
+def test_a_configuration_survives_json():
+    config = load("configs/lam_pretrain.py:tiny")
+    again = config_lib.from_json(config_lib.to_json(config))
+    assert config_lib.difference(config, again) == []
+    assert again.data.offsets_s == (0.2, 0.4, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("model.variant", "tyny", "tiny"),
+        ("quantizer.name", "emma", "ema"),
+        ("model.head", "pixel", "pixels"),
+        ("data.resolution", 60, "divisible"),
+        ("quantizer.decay", 1.5, "quantizer.decay"),
+        ("loss.rgb", -1.0, "loss.rgb"),
+    ],
+)
+def test_a_wrong_value_is_named(key, value, named):
+    config = load("configs/lam_pretrain.py:tiny")
+    section, _, name = key.partition(".")
+    config[section][name] = value
+    with pytest.raises(config_lib.ConfigError, match=named):
+        task_for(config)
