@@ -16,6 +16,7 @@ BATCH_SIZES = {"tiny": 16, "small": 256, "base": 256, "paper": 256, "large": 256
 
 
 def get_config(arg=None):
+    """The configuration of one variant; see the module."""
     variant = arg or "paper"
     tiny = variant == "tiny"
     return ConfigDict(
@@ -78,7 +79,12 @@ def get_config(arg=None):
                 "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook"),
                 "max_bad_steps": 10,
             },
-            "checkpoint": {"every": 100 if tiny else 2000, "keep_last": 3, "keep_every": 0, "async_save": True},
+            "checkpoint": {
+                "every": 100 if tiny else 2000,
+                "keep_last": 3,
+                "keep_every": 0,
+                "async_save": True,
+            },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "eval": {
                 "evaluators": ("mean", "reconstruction", "codebook", "latent_probe"),

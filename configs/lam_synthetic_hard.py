@@ -13,6 +13,7 @@ base = runpy.run_path(str(Path(__file__).with_name("lam_pretrain.py")))["get_con
 
 
 def get_config(arg=None):
+    """The configuration; takes no argument."""
     config = base("tiny")
     config.total_steps = 1000
     config.log_every = 20

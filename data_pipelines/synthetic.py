@@ -94,7 +94,9 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
     position_TM, action_TM = _walk(rng, size)
     distractor_TM, _ = _walk(rng, size)
     actor = _Shape(_Texture.actor(), "square", size.actor_radius, ACTOR_DEPTH_M, position_TM[0])
-    other = _Shape(_Texture.distractor(rng, families), "disc", size.actor_radius, DISTRACTOR_DEPTH_M, distractor_TM[0])
+    other = _Shape(
+        _Texture.distractor(rng, families), "disc", size.actor_radius, DISTRACTOR_DEPTH_M, distractor_TM[0]
+    )
     shake_TM = rng.uniform(-size.max_shake, size.max_shake, (size.num_steps, 2))
 
     rgb, depth = [], []
@@ -118,7 +120,9 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
 
 def instruction(index: int) -> str:
     """The instruction of an episode; says what to do, not where."""
-    return ("move the orange block", "push the orange block around", "slide the block over the table")[index % 3]
+    return ("move the orange block", "push the orange block around", "slide the block over the table")[
+        index % 3
+    ]
 
 
 def _walk(rng, size):
@@ -179,7 +183,12 @@ class _Texture:
 
     @classmethod
     def actor(cls):
-        return cls("rings", np.array([[0.95, 0.45, 0.05], [0.99, 0.75, 0.35]]), np.array([6.0, 6.0]), np.array([0.2, 0.0]))
+        return cls(
+            "rings",
+            np.array([[0.95, 0.45, 0.05], [0.99, 0.75, 0.35]]),
+            np.array([6.0, 6.0]),
+            np.array([0.2, 0.0]),
+        )
 
     @classmethod
     def distractor(cls, rng, families):

@@ -57,7 +57,9 @@ class ToyTask:
 
     def next_model_state(self, model_state, updates):
         mean = updates["sum"] / jnp.maximum(updates["count"], 1.0)
-        return {"mean": 0.9 * model_state["mean"] + 0.1 * mean}, {"batch_mean": (updates["sum"].sum(), updates["count"])}
+        return {"mean": 0.9 * model_state["mean"] + 0.1 * mean}, {
+            "batch_mean": (updates["sum"].sum(), updates["count"])
+        }
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """`farsighted bench data|lam`: measures a part of the system and says on what machine.
 
-  data  frames a second, memory and time to the first batch of the data pipeline.
-  lam   quality of a latent action model, a row a seed; finished rows are kept.
+data  frames a second, memory and time to the first batch of the data pipeline.
+lam   quality of a latent action model, a row a seed; finished rows are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("subject", choices=SUBJECTS)
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
-    parser.add_argument("--batches", type=int, default=0, help="data: read this many batches (0: by --seconds)")
+    parser.add_argument(
+        "--batches", type=int, default=0, help="data: read this many batches (0: by --seconds)"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="data: read for this long (default: 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam: one row each (default: 0)")
     parser.add_argument("--out", help="lam: folder of the table and its runs")

@@ -23,7 +23,8 @@ def main(argv: Sequence[str]) -> int:
     flags = arguments.parse_flags(parser, argv)
     out = Path(flags.out or ("runs/demo-quick" if flags.quick else "runs/demo"))
     page = run(out, *(QUICK if flags.quick else FULL))
-    print(f"\nfigures: {page.resolve()}\nopen it in a browser; the pictures alone are in {page.parent / 'run/figures'}")
+    print(f"\nfigures: {page.resolve()}")
+    print(f"open it in a browser; the pictures alone are in {page.parent / 'run/figures'}")
     return 0
 
 
@@ -51,7 +52,9 @@ def run(out: Path, reference: str, level: str, num_train: int, num_val: int) -> 
     write_dataset(out / "data", level, num_train=num_train, num_val=num_val, progress=print)
     train.run(config, out / "run")
     result = evaluate.evaluate_run(out / "run")
-    (out / "run" / "eval.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (out / "run" / "eval.json").write_text(
+        json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     print(evaluate.summary(result))
     return write_demo_page(out, result, minutes=(time.perf_counter() - begin) / 60)
 
@@ -78,12 +81,15 @@ def write_demo_page(out: Path, result: dict, minutes: float) -> Path:
         Section(
             "Held-out predictions",
             "Each frame k is predicted from frame 0 and the codes of the transition alone.",
-            pictures=[Picture(figures / name, title) for name, title in FIGURES.items() if (figures / name).exists()],
+            pictures=[
+                Picture(figures / name, title) for name, title in FIGURES.items() if (figures / name).exists()
+            ],
         ),
     ]
+    trained = result["run"]
     lead = (
-        f"A latent action model, trained for {result['run']['step']} steps without actions on procedural scenes "
-        f"({', '.join(result['run']['datasets'])}). Scored on {result['run']['windows']} held-out windows, whose "
+        f"A latent action model, trained for {trained['step']} steps without actions on procedural scenes "
+        f"({', '.join(trained['datasets'])}). Scored on {trained['windows']} held-out windows, whose "
         f"textures it has never seen. This call took {minutes:.1f} minutes."
     )
     return write_page(out / "index.html", "Farsighted-LAM on procedural scenes", sections, lead)

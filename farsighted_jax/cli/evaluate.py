@@ -72,7 +72,12 @@ def evaluate_run(
         true_motion=_true_motion(place["dir"], scored.names, split),
         fit_true_motion=_true_motion(place["dir"], scored.names, run.config.data.split),
     )
-    result["run"] = {"step": run.step, "split": split, "windows": scored.num_windows, "datasets": list(scored.names)}
+    result["run"] = {
+        "step": run.step,
+        "split": split,
+        "windows": scored.num_windows,
+        "datasets": list(scored.names),
+    }
     _draw(folder / "figures", functions, scored, result)
     return result
 
@@ -88,7 +93,9 @@ def latent_action_functions(run):
     fields = ("rgb", "time_s")
     encode = jax.jit(task.encode)
     decode = jax.jit(task.decode)
-    loss = jax.jit(lambda params, state, batch, key: task.loss(params, state, batch, key, task.denominators(batch)))
+    loss = jax.jit(
+        lambda params, state, batch, key: task.loss(params, state, batch, key, task.denominators(batch))
+    )
 
     def needed(batch):
         return {name: batch[name] for name in fields}
@@ -108,12 +115,15 @@ def latent_action_functions(run):
 
 def summary(result: dict[str, Any]) -> str:
     """The figures that matter most, a line a horizon."""
-    lines = [f"step {result['run']['step']}, {result['run']['windows']} windows of {result['run']['split']!r}"]
+    lines = [
+        f"step {result['run']['step']}, {result['run']['windows']} windows of {result['run']['split']!r}"
+    ]
     reconstruction = result.get("reconstruction", {})
     for horizon, psnr in reconstruction.get("psnr", {}).items():
+        copy, shuffled = (reconstruction[f"psnr_{name}"][horizon] for name in ("copy", "shuffled"))
         lines.append(
-            f"  {horizon} s: PSNR {_shown(psnr)} dB, copy frame 0 {_shown(reconstruction['psnr_copy'][horizon])}, "
-            f"shuffled codes {_shown(reconstruction['psnr_shuffled'][horizon])}"
+            f"  {horizon} s: PSNR {_shown(psnr)} dB, copy frame 0 {_shown(copy)}, "
+            f"shuffled codes {_shown(shuffled)}"
         )
     return "\n".join(lines)
 
@@ -134,7 +144,9 @@ def _true_motion(directory, names, split) -> Callable[[dict], Any] | None:
 
 def _depth_mode(run):
     """Evaluation reads depth exactly where training did, so that the batches look alike."""
-    return "off" if all(entry["depth"] is None for entry in run.statistics.values()) else run.config.data.depth
+    return (
+        "off" if all(entry["depth"] is None for entry in run.statistics.values()) else run.config.data.depth
+    )
 
 
 def _shuffled_batches(stream):

@@ -17,7 +17,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="farsighted inspect", description=__doc__)
     parser.add_argument("subject", choices=SUBJECTS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--episodes", type=int, help="look at this many episodes of each dataset (default: all)")
+    parser.add_argument(
+        "--episodes", type=int, help="look at this many episodes of each dataset (default: all)"
+    )
     flags, config = arguments.parse(parser, argv)
     report = data_report(config, flags.episodes) if flags.subject == "data" else config_report(config)
     if flags.json:

@@ -53,7 +53,9 @@ def task_for(config: ConfigDict) -> Task:
     return TASKS[config.task](config)
 
 
-def stream_for(config: ConfigDict, *, batch_size: int | None = None, train: bool = True, **changes: Any) -> Stream:
+def stream_for(
+    config: ConfigDict, *, batch_size: int | None = None, train: bool = True, **changes: Any
+) -> Stream:
     """Opens the configuration's data; `changes` replace keys of `config.data`, or are `statistics`."""
     statistics = changes.pop("statistics", None)
     return open_stream(
@@ -80,7 +82,9 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
         try:
             documents.append((folder / name).read_text(encoding="utf-8"))
         except OSError as error:
-            raise RunError(f"{folder} is not a run folder: {name} cannot be read ({error.strerror})") from error
+            raise RunError(
+                f"{folder} is not a run folder: {name} cannot be read ({error.strerror})"
+            ) from error
     config = config_lib.from_json(documents[0])
     step, weights = restore.read_weights(folder, step=step, average=True)
     return Run(

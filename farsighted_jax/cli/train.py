@@ -13,7 +13,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="farsighted train", description=__doc__)
     parser.add_argument("--workdir", required=True, help="run folder: checkpoints, metrics.jsonl, figures")
-    parser.add_argument("--takeover", action="store_true", help="take the folder over from a run that holds it")
+    parser.add_argument(
+        "--takeover", action="store_true", help="take the folder over from a run that holds it"
+    )
     flags, config = arguments.parse(parser, argv)
     run(config, flags.workdir, takeover=flags.takeover)
     return 0

@@ -95,12 +95,21 @@ class SpatialDecoder(nn.Module):
             [code_BtZD, jnp.broadcast_to(frame_B1ND, (B, t, *frame_B1ND.shape[2:]))], axis=2
         )
         x_BtSD = x_BtSD + step_BtD[:, :, None]
-        stack = SpaceTimeTransformer(self.depth, self.num_heads, temporal=False, unroll=self.unroll, dtype=self.dtype, name="transformer")
+        stack = SpaceTimeTransformer(
+            self.depth,
+            self.num_heads,
+            temporal=False,
+            unroll=self.unroll,
+            dtype=self.dtype,
+            name="transformer",
+        )
         x_BtSD = stack(x_BtSD.astype(self.dtype))
         x_BtSD = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="output_norm")(x_BtSD)
         code_BtZD, x_BtND = x_BtSD[:, :, :Z], x_BtSD[:, :, Z:]
         if self.head == "pixels":
-            return self._image(x_BtND, rgb_BHWC.shape[-1], grid, "rgb_head"), self._image(x_BtND, 1, grid, "depth_head")
+            return self._image(x_BtND, rgb_BHWC.shape[-1], grid, "rgb_head"), self._image(
+                x_BtND, 1, grid, "depth_head"
+            )
         return self._moved_layers(rgb_BHWC, code_BtZD, x_BtND, grid)
 
     def _image(self, x_BtND, channels, grid, name):

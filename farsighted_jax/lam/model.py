@@ -50,10 +50,16 @@ class FarsightedLam(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        """Makes the parts; flax calls it."""
         self.image_encoder = PatchEncoder(self.width, self.patch, self.dtype)
         self.encoder = SpaceTimeEncoder(
-            self.width, self.encoder_depth, self.num_heads, self.num_slots, self.code_width,
-            unroll=self.unroll, dtype=self.dtype,
+            self.width,
+            self.encoder_depth,
+            self.num_heads,
+            self.num_slots,
+            self.code_width,
+            unroll=self.unroll,
+            dtype=self.dtype,
         )
         self.decoder = SpatialDecoder(
             self.width, self.decoder_depth, self.num_heads, self.patch, self.head, self.unroll, self.dtype

@@ -58,7 +58,11 @@ class LamTask:
         """See `core.task.Task.next_model_state`; reports perplexity, usage and restarts of the step."""
         state, restarts = self.quantizer.next_state(model_state, updates)
         used = (updates.count_V > 0).mean(dtype=jnp.float32)
-        values = {"code_perplexity": vq.perplexity(updates.count_V), "code_usage": used, "code_restarts": restarts}
+        values = {
+            "code_perplexity": vq.perplexity(updates.count_V),
+            "code_usage": used,
+            "code_restarts": restarts,
+        }
         return state, {name: (value, jnp.ones(())) for name, value in values.items()}
 
     def encode(self, params, model_state, batch) -> dict[str, jax.Array]:

@@ -30,15 +30,17 @@ def causal_attention_over_time(q_BTSAK, k_BTSAK, v_BTSAK):
     large array is transposed.
 
     Args:
-      q_BTSAK: float[B, T, S, A, K] queries; keys and values alike.
+      q_BTSAK: float[B, T, S, A, K] queries.
+      k_BTSAK: float[B, T, S, A, K] keys.
+      v_BTSAK: float[B, T, S, A, K] values.
 
     Returns:
       float[B, T, S, A, K] in the dtype of `v_BTSAK`.
     """
     T, K = q_BTSAK.shape[1], q_BTSAK.shape[-1]
-    logits_BSATR = jnp.einsum(
-        "BTSAK,BRSAK->BSATR", q_BTSAK, k_BTSAK, preferred_element_type=jnp.float32
-    ) * (K**-0.5)
+    logits_BSATR = jnp.einsum("BTSAK,BRSAK->BSATR", q_BTSAK, k_BTSAK, preferred_element_type=jnp.float32) * (
+        K**-0.5
+    )
     allowed_TR = jnp.tril(jnp.ones((T, T), bool))
     weights_BSATR = jax.nn.softmax(jnp.where(allowed_TR, logits_BSATR, -jnp.inf), axis=-1)
     return jnp.einsum("BSATR,BRSAK->BTSAK", weights_BSATR.astype(v_BTSAK.dtype), v_BTSAK)

@@ -25,4 +25,6 @@ class FeedForward(nn.Module):
         """Maps float[..., D] to the same shape."""
         D = x_BSD.shape[-1]
         hidden_BSF = nn.Dense(self.expansion * D, dtype=self.dtype, name="up")(x_BSD)
-        return nn.Dense(D, dtype=self.dtype, name="down")(nn.gelu(hidden_BSF, approximate=not self.exact_gelu))
+        return nn.Dense(D, dtype=self.dtype, name="down")(
+            nn.gelu(hidden_BSF, approximate=not self.exact_gelu)
+        )

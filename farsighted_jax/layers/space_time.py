@@ -38,7 +38,9 @@ class SpaceTimeBlock(nn.Module):
         if self.temporal:
             attend = MultiHeadAttention(self.num_heads, over_time=True, dtype=self.dtype, name="time")
             x_BTSD = x_BTSD + attend(norm("time_norm")(x_BTSD))
-        return x_BTSD + FeedForward(exact_gelu=self.exact_gelu, dtype=self.dtype, name="mlp")(norm("mlp_norm")(x_BTSD))
+        return x_BTSD + FeedForward(exact_gelu=self.exact_gelu, dtype=self.dtype, name="mlp")(
+            norm("mlp_norm")(x_BTSD)
+        )
 
 
 class SpaceTimeTransformer(nn.Module):

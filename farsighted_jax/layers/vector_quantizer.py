@@ -114,7 +114,9 @@ def merged_updates(first: CodebookUpdates, second: CodebookUpdates) -> CodebookU
     )
 
 
-def updated_codebook(state, updates: CodebookUpdates, *, decay: float, restart_below: float, cosine: bool = False):
+def updated_codebook(
+    state, updates: CodebookUpdates, *, decay: float, restart_below: float, cosine: bool = False
+):
     """Moves every code towards the mean of its vectors and restarts the dead ones.
 
     The first batch replaces the whole codebook by its own vectors. Later a code
@@ -149,6 +151,6 @@ def updated_codebook(state, updates: CodebookUpdates, *, decay: float, restart_b
 
 
 def perplexity(count_V):
-    """exp of the entropy of the code frequencies; 1 when collapsed, V when even."""
+    """Exp of the entropy of the code frequencies; 1 when collapsed, V when even."""
     p_V = count_V / jnp.maximum(count_V.sum(), 1e-9)
     return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12))))

@@ -107,7 +107,13 @@ def test_written_rlds_reads_back_as_rendered(written):
 def test_true_motion_follows_the_windows_of_a_batch(written):
     from data_pipelines.builders.synthetic import true_motion
 
-    config = {"dir": str(written), "mixture": "synthetic_easy", "split": "train", "resolution": 32, "offsets_s": (0.2, 0.6)}
+    config = {
+        "dir": str(written),
+        "mixture": "synthetic_easy",
+        "split": "train",
+        "resolution": 32,
+        "offsets_s": (0.2, 0.6),
+    }
     stream = open_stream(config, batch_size=16, seed=0)
     batch = stream.batch(0)
     assert batch["depth_valid"].any()

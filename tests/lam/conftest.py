@@ -2,7 +2,6 @@
 
 import jax
 import pytest
-
 from lam_cases import lam_task, loss_function, random_batch
 
 

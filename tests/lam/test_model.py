@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lam_cases import B, H, T, U, V, W, Z
 
 from farsighted_jax.core import tree
 from farsighted_jax.lam import model as lam_model
 from farsighted_jax.lam.objective import float_rgb
-from lam_cases import B, H, T, U, V, W, Z
 
 
 def test_shapes_and_ranges(trained, batch):
@@ -70,7 +70,12 @@ def test_time_in_seconds_is_read(trained, batch):
     first, second = (task.encode(params, state, b)["encoded"] for b in (batch, slower))
     assert np.abs(first - second).max() > 1e-4
     quantized = task.encode(params, state, batch)["quantized"]
-    assert np.abs(task.decode(params, batch, quantized)["rgb"] - task.decode(params, slower, quantized)["rgb"]).max() > 1e-5
+    assert (
+        np.abs(
+            task.decode(params, batch, quantized)["rgb"] - task.decode(params, slower, quantized)["rgb"]
+        ).max()
+        > 1e-5
+    )
 
 
 @pytest.mark.parametrize("variant", lam_model.VARIANTS)

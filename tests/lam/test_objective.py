@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from lam_cases import V, lam_task, loss_function
 
 from farsighted_jax.core import tree
-from lam_cases import V, lam_task, loss_function
 
 
 def assert_same_bits(first, second):

@@ -71,7 +71,9 @@ def test_unrolling_changes_nothing_but_the_program():
 
 
 def test_layers_are_stacked_and_differently_initialised():
-    params = SpaceTimeTransformer(depth=3, num_heads=2).init(jax.random.key(0), normal(0, 1, 2, 3, 8))["params"]
+    params = SpaceTimeTransformer(depth=3, num_heads=2).init(jax.random.key(0), normal(0, 1, 2, 3, 8))[
+        "params"
+    ]
     kernel = params["blocks"]["space"]["query"]["kernel"]
     assert kernel.shape == (3, 8, 8)
     assert jnp.abs(kernel[0] - kernel[1]).max() > 1e-3

@@ -42,7 +42,9 @@ def test_grid_positions_share_rows_and_columns_and_differ_everywhere():
     assert len(np.unique(position.reshape(12, 8), axis=0)) == 12
 
 
-@pytest.mark.parametrize(("make", "width"), [(lambda w: sinusoid_1d(3, w), 5), (lambda w: sinusoid_2d(2, 2, w), 6)])
+@pytest.mark.parametrize(
+    ("make", "width"), [(lambda w: sinusoid_1d(3, w), 5), (lambda w: sinusoid_2d(2, 2, w), 6)]
+)
 def test_a_width_that_does_not_split_is_refused(make, width):
     with pytest.raises(ValueError, match=str(width)):
         make(width)
@@ -79,7 +81,13 @@ def test_translation_gradient_equals_finite_differences():
 
 def test_splatting_with_no_motion_and_light_paint_returns_the_image():
     picture = image(0, 2)
-    out = splatted(picture, np.zeros((2, 4, 9, 11)), np.zeros((2, 4, 2)), np.zeros_like(picture), np.full((2, 9, 11), -1e9))
+    out = splatted(
+        picture,
+        np.zeros((2, 4, 9, 11)),
+        np.zeros((2, 4, 2)),
+        np.zeros_like(picture),
+        np.full((2, 9, 11), -1e9),
+    )
     np.testing.assert_allclose(out, picture, atol=2e-3)
 
 

@@ -80,7 +80,9 @@ def test_masked_vectors_change_no_bit_of_the_state(vectors, garbage):
     state = vq.initial_codebook(jax.random.key(0), V, U)
     dirty_BZU = np.where(valid_B[:, None, None], z_BZU, np.float32(garbage))
     results = [
-        vq.updated_codebook(state, updates_of(z, codebook_VU, valid_B, priority_BZ), decay=0.9, restart_below=0.1)
+        vq.updated_codebook(
+            state, updates_of(z, codebook_VU, valid_B, priority_BZ), decay=0.9, restart_below=0.1
+        )
         for z in (z_BZU, dirty_BZU)
     ]
     assert_equal(*results)
@@ -89,7 +91,9 @@ def test_masked_vectors_change_no_bit_of_the_state(vectors, garbage):
 def test_candidates_are_valid_vectors_with_the_best_ranks(vectors):
     z_BZU, _, valid_B, priority_BZ = vectors
     updates = updates_of(*vectors)
-    order = sorted(((priority_BZ[b, z], b, z) for b in np.flatnonzero(valid_B) for z in range(3)), reverse=True)
+    order = sorted(
+        ((priority_BZ[b, z], b, z) for b in np.flatnonzero(valid_B) for z in range(3)), reverse=True
+    )
     for v, (priority, b, z) in enumerate(order[:V]):
         assert updates.priority_V[v] == priority
         np.testing.assert_array_equal(updates.candidate_VU[v], z_BZU[b, z])
@@ -97,7 +101,9 @@ def test_candidates_are_valid_vectors_with_the_best_ranks(vectors):
 
 def test_fewer_vectors_than_codes_leave_the_rest_without_candidate():
     z = np.ones((1, 2, U), np.float32)
-    updates = vq.codebook_updates(z, np.zeros((1, 2), np.int32), np.ones(1, bool), np.full((1, 2), 0.5, np.float32), V)
+    updates = vq.codebook_updates(
+        z, np.zeros((1, 2), np.int32), np.ones(1, bool), np.full((1, 2), 0.5, np.float32), V
+    )
     np.testing.assert_array_equal(updates.priority_V, [0.5, 0.5] + [-1] * (V - 2))
     state, restarts = vq.updated_codebook(
         vq.initial_codebook(jax.random.key(0), V, U), updates, decay=0.9, restart_below=0.1
@@ -109,7 +115,10 @@ def test_fewer_vectors_than_codes_leave_the_rest_without_candidate():
 def test_merging_parts_equals_the_whole(vectors):
     z, codebook, valid, priority = vectors
     whole = updates_of(*vectors)
-    parts = [updates_of(z[rows], codebook, valid[rows], priority[rows]) for rows in (slice(0, 2), slice(2, 3), slice(3, 6))]
+    parts = [
+        updates_of(z[rows], codebook, valid[rows], priority[rows])
+        for rows in (slice(0, 2), slice(2, 3), slice(3, 6))
+    ]
     merged = vq.merged_updates(vq.merged_updates(parts[0], parts[1]), parts[2])
     np.testing.assert_array_equal(merged.count_V, whole.count_V)
     np.testing.assert_array_equal(merged.priority_V, whole.priority_V)
@@ -136,7 +145,9 @@ def test_a_code_moves_to_the_mean_of_its_vectors_and_a_dead_one_restarts():
     restarted = 0
     for _ in range(60):
         code, _ = vq.nearest_code(z, state["codebook"])
-        updates = vq.codebook_updates(z, code, np.ones(8, bool), rng.uniform(size=(8, 1)).astype(np.float32), 3)
+        updates = vq.codebook_updates(
+            z, code, np.ones(8, bool), rng.uniform(size=(8, 1)).astype(np.float32), 3
+        )
         state, restarts = vq.updated_codebook(state, updates, decay=0.9, restart_below=0.1)
         restarted += float(restarts)
     assert restarted >= 1

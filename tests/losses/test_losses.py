@@ -45,7 +45,9 @@ def test_depth_loss_equals_a_loop(scene):
 def test_holes_have_no_influence_on_loss_or_gradient(scene, garbage):
     dirty = np.where(scene["valid"], scene["target"], np.float32(garbage))
     assert depth_loss(scene, target=dirty) == depth_loss(scene)
-    gradient = jax.grad(lambda predicted: depth_loss(scene, predicted=predicted, target=dirty))(scene["predicted"])
+    gradient = jax.grad(lambda predicted: depth_loss(scene, predicted=predicted, target=dirty))(
+        scene["predicted"]
+    )
     assert np.isfinite(gradient).all()
     assert not np.any(gradient[~scene["valid"]])
 
@@ -78,7 +80,9 @@ def test_nothing_counted_gives_zero():
 def test_quantizer_losses_move_the_right_side():
     encoded, code = jnp.ones((1, 2, 3, 4)), jnp.zeros((1, 2, 3, 4))
     for loss, moves_encoder in ((quantizer.commitment, True), (quantizer.codebook, False)):
-        to_encoder, to_code = jax.grad(lambda e, c, loss=loss: loss(e, c).sum(), argnums=(0, 1))(encoded, code)
+        to_encoder, to_code = jax.grad(lambda e, c, loss=loss: loss(e, c).sum(), argnums=(0, 1))(
+            encoded, code
+        )
         assert bool(np.any(to_encoder)) is moves_encoder
         assert bool(np.any(to_code)) is not moves_encoder
         np.testing.assert_array_equal(loss(encoded, code), np.ones((1, 2)))
