@@ -43,6 +43,7 @@ EXTRAS = {
     "serve": ["websockets>=13", "msgpack>=1.0.8"],
     "sim": ["metaworld==3.1.1", "packaging"],
     "plot": PLOT,
+    "tensorboard": ["tensorboardX>=2.6"],
     "dev": ["pytest>=8", "ruff>=0.8", "rlds==0.1.8", *BUILD, *PLOT],
     # Accelerators: jax itself is told which backend to bring.
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],

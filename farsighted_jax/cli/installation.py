@@ -30,6 +30,7 @@ EXTRAS = {
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld",),
     "plot": ("matplotlib",),
+    "tensorboard": ("tensorboardX",),
     "dev": ("pytest", "ruff", "rlds"),
 }
 

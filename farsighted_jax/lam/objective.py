@@ -80,7 +80,7 @@ def loss(
     count = counts["transitions"]
     terms = {
         "rgb": weighted_mean(error_Bt, valid_Bt, count),
-        "commit": weighted_mean(commit_Bt, valid_Bt, count),
+        "commit": quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count),
     }
     if "depth" in batch:
         terms["depth"] = depth_loss.gradient_aware_log_loss(

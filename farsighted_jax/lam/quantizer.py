@@ -24,8 +24,9 @@ class Quantizer:
       decay: moving average of the EMA codebook.
       restart_below: an EMA code used less than this fraction of an even share is restarted.
       warmup_steps: in the first steps of training the decoder reads the vectors
-        before quantisation, while the codebook already follows them. Motion is
-        found sooner through a wide bottleneck than through a narrow one.
+        before quantisation and nothing binds these to their codes, while the
+        codebook already follows them. Motion is found sooner through a wide
+        bottleneck than through a narrow one.
     """
 
     name: str
@@ -50,12 +51,16 @@ class Quantizer:
         """What is compared with the codebook: the vectors, or their directions."""
         return vq.unit_rows(encoded_BtZU) if self.distance == "cosine" else encoded_BtZU
 
+    def warm(self, model_state):
+        """Whether warm-up is over: float32 1, before that 0."""
+        return (model_state["seen"] >= self.warmup_steps).astype(jax.numpy.float32)
+
     def bottleneck(self, encoded_BtZU, nearest_BtZU, model_state):
         """What the decoder reads in training: straight-through codes, or the vectors during warm-up."""
         quantized_BtZU = vq.straight_through(encoded_BtZU, nearest_BtZU)
         if not self.warmup_steps:
             return quantized_BtZU
-        return jax.numpy.where(model_state["seen"] < self.warmup_steps, encoded_BtZU, quantized_BtZU)
+        return jax.numpy.where(self.warm(model_state) > 0, quantized_BtZU, encoded_BtZU)
 
     def next_state(self, model_state, updates):
         """State after a step, and the number of codes it restarted."""
