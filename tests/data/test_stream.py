@@ -294,8 +294,10 @@ def test_validation_is_normalised_by_given_statistics(root):
 def test_digest_tells_orders_apart(root):
     stream = open_stream(config(root), batch_size=4, seed=0)
     batch = stream.batch(0)
-    assert ids_digest(batch) == stream.ids_digest(stream.batch(0)) != stream.ids_digest(stream.batch(1))
-    assert ids_digest(batch) != stream.ids_digest({name: array[::-1] for name, array in batch.items()})
+    assert (
+        stream.ids_digest(batch) == stream.ids_digest(stream.batch(0)) != stream.ids_digest(stream.batch(1))
+    )
+    assert stream.ids_digest(batch) != stream.ids_digest({name: array[::-1] for name, array in batch.items()})
 
 
 @pytest.mark.parametrize(

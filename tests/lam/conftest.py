@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from lam_cases import lam_task, loss_function, random_batch
+from lam_cases import jitted, lam_task, loss_and_aux, random_batch
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +14,9 @@ def batch():
 def trained(request, batch):
     """(task, params, model_state) after the codebook has seen its first batch."""
     task = lam_task(request.param)
-    params, state = jax.jit(task.init)(jax.random.key(0), batch)
+    params, state = jitted(task, "init")(jax.random.key(0), batch)
     # A head that starts at zero motion would hide faults behind it.
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), params)
-    _, (_, updates) = loss_function(task)(params, state, batch)
-    state, _ = task.next_model_state(state, updates)
+    _, (_, updates) = loss_and_aux(task, params, state, batch)
+    state, _ = jitted(task, "next_model_state")(state, updates)
     return task, params, state

@@ -1,7 +1,8 @@
 """A tiny LAM and a random batch; sizes differ in every axis."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from farsighted_jax.lam.model import FarsightedLam
@@ -32,11 +33,25 @@ def lam_task(head="pixels", quantizer="ema", distance="l2"):
     return LamTask(model, Quantizer(quantizer, V, U, distance), LossWeights())
 
 
-def loss_function(task):
-    """Jitted (params, model_state, batch) -> (loss, (metrics, updates))."""
+@functools.cache
+def jitted(task, method):
+    """A method of the task, compiled once for all tests."""
+    return jax.jit(getattr(task, method))
 
-    def loss(params, state, batch):
-        batch = {name: jnp.asarray(array) for name, array in batch.items()}
-        return task.loss(params, state, batch, jax.random.key(7), task.denominators(batch))
 
-    return jax.jit(loss)
+@functools.cache
+def _gradient(task):
+    def loss(params, state, batch, counts):
+        return task.loss(params, state, batch, jax.random.key(7), counts)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def gradient_and_aux(task, params, state, batch, counts=None):
+    """((loss, (metrics, updates)), gradient); `counts` are those of the batch itself by default."""
+    return _gradient(task)(params, state, batch, counts or jitted(task, "denominators")(batch))
+
+
+def loss_and_aux(task, params, state, batch):
+    """(loss, (metrics, updates))."""
+    return gradient_and_aux(task, params, state, batch)[0]

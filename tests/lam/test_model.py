@@ -1,10 +1,12 @@
 """Shapes, causality, and what the decoder may see."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lam_cases import B, H, T, U, V, W, Z
+from lam_cases import B, H, T, U, V, W, Z, jitted
 
 from farsighted_jax.core import tree
 from farsighted_jax.lam import model as lam_model
@@ -13,12 +15,12 @@ from farsighted_jax.lam.objective import float_rgb
 
 def test_shapes_and_ranges(trained, batch):
     task, params, state = trained
-    outputs = task.encode(params, state, batch)
+    outputs = jitted(task, "encode")(params, state, batch)
     assert outputs["code"].shape == (B, T - 1, Z)
     assert outputs["code"].dtype == jnp.int32
     assert outputs["encoded"].shape == outputs["quantized"].shape == (B, T - 1, Z, U)
     assert 0 <= outputs["code"].min() <= outputs["code"].max() < V
-    decoded = task.decode(params, batch, outputs["quantized"])
+    decoded = jitted(task, "decode")(params, batch, outputs["quantized"])
     assert decoded["rgb"].shape == (B, T - 1, H, W, 3)
     assert decoded["depth"].shape == (B, T - 1, H, W, 1)
     assert 0 <= decoded["rgb"].min() <= decoded["rgb"].max() <= 1
@@ -32,7 +34,7 @@ def test_a_transition_depends_on_frames_up_to_its_own_alone(trained, batch):
         encoded = task.model.apply({"params": params}, rgb, batch["time_s"], method="encode")
         return encoded.sum(axis=(0, 2, 3))
 
-    reach_tT = np.abs(np.asarray(jax.jacobian(per_transition)(rgb))).sum(axis=(1, 3, 4, 5))
+    reach_tT = np.abs(np.asarray(jax.jit(jax.jacrev(per_transition))(rgb))).sum(axis=(1, 3, 4, 5))
     for k in range(T - 1):
         assert (reach_tT[k, : k + 2] > 1e-3).all()
         assert (reach_tT[k, k + 2 :] == 0).all()
@@ -40,9 +42,10 @@ def test_a_transition_depends_on_frames_up_to_its_own_alone(trained, batch):
 
 def test_the_decoder_reads_frame_0_and_its_own_codes_alone(trained, batch):
     task, params, state = trained
-    quantized = task.encode(params, state, batch)["quantized"]
+    quantized = jitted(task, "encode")(params, state, batch)["quantized"]
     rgb = float_rgb(batch["rgb"])
 
+    @functools.partial(jax.jit, static_argnums=0)
     def frame_of(transition):
         def value(first, codes):
             rgb_out, depth = task.model.apply(
@@ -58,24 +61,20 @@ def test_the_decoder_reads_frame_0_and_its_own_codes_alone(trained, batch):
         others = [j for j in range(T - 1) if j != k]
         assert np.any(to_codes[:, k])
         assert not np.any(to_codes[:, others])
-    before = task.decode(params, batch, quantized)
+    before = jitted(task, "decode")(params, batch, quantized)
     future = dict(batch, rgb=batch["rgb"].copy())
     future["rgb"][:, 1:] = 0
-    np.testing.assert_array_equal(before["rgb"], task.decode(params, future, quantized)["rgb"])
+    np.testing.assert_array_equal(before["rgb"], jitted(task, "decode")(params, future, quantized)["rgb"])
 
 
 def test_time_in_seconds_is_read(trained, batch):
     task, params, state = trained
     slower = dict(batch, time_s=batch["time_s"] * 2)
-    first, second = (task.encode(params, state, b)["encoded"] for b in (batch, slower))
+    first, second = (jitted(task, "encode")(params, state, b)["encoded"] for b in (batch, slower))
     assert np.abs(first - second).max() > 1e-4
-    quantized = task.encode(params, state, batch)["quantized"]
-    assert (
-        np.abs(
-            task.decode(params, batch, quantized)["rgb"] - task.decode(params, slower, quantized)["rgb"]
-        ).max()
-        > 1e-5
-    )
+    quantized = jitted(task, "encode")(params, state, batch)["quantized"]
+    frames = [jitted(task, "decode")(params, b, quantized)["rgb"] for b in (batch, slower)]
+    assert np.abs(frames[0] - frames[1]).max() > 1e-5
 
 
 @pytest.mark.parametrize("variant", lam_model.VARIANTS)

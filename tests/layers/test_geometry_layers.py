@@ -88,7 +88,8 @@ def test_splatting_with_no_motion_and_light_paint_returns_the_image():
         np.zeros_like(picture),
         np.full((2, 9, 11), -1e9),
     )
-    np.testing.assert_allclose(out, picture, atol=2e-3)
+    # The paint keeps its least weight, exp(-6) of the layers'.
+    np.testing.assert_allclose(out, picture, atol=3e-3)
 
 
 def test_a_heavy_layer_covers_the_lighter_and_paint_fills_the_hole():
