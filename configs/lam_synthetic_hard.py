@@ -3,7 +3,19 @@
     python -m data_pipelines.builders.synthetic data --level hard
     farsighted bench lam --config configs/lam_synthetic_hard.py --seeds 0 1 2 --out runs/hard
 
-Hardware: 2 CPU cores, under 5 minutes a seed.
+Hardware: 2 CPU cores, 6 minutes of training and 2 of evaluation a seed (measured beside other work).
+
+Measured, seed 0 alone, 750 held-out windows, worst of the three horizons:
+
+  PSNR over copying frame 0        +3.9 dB   (20.5, 20.0 and 19.6 dB at 0.2, 0.4 and 0.6 s)
+  PSNR over codes of another clip  +3.7 dB
+  codebook used                    78 %
+  probe R2 of the codes            -0.00     (before quantisation up to 0.09; two frames as 8x8 pixels 0.36;
+                                             true displacement 1.00; frame 0 alone 0.00)
+
+So the codes hold the camera's motion and not yet the actor's: after 800 steps the predicted actor is a blur
+around frame 0. The same encoder, trained on the displacements themselves, reaches an R2 of 0.8 for the actor
+within 400 steps, so it is the discovery that is slow, not the capacity.
 """
 
 import runpy
@@ -15,14 +27,15 @@ base = runpy.run_path(str(Path(__file__).with_name("lam_pretrain.py")))["get_con
 def get_config(arg=None):
     """The configuration; takes no argument."""
     config = base("tiny")
-    config.total_steps = 700
+    config.total_steps = 800
     config.log_every = 20
     config.batch_size = 8
     config.data.mixture = "synthetic_hard"
     config.loss.depth = 0.05
-    config.loss.commit = 0.02
+    config.loss.commit = 0.002
     config.quantizer.codebook_size = 64
-    config.quantizer.distance = "cosine"
+    config.quantizer.distance = "l2"
+    config.quantizer.warmup = 0.7
     config.optimizer.learning_rate = 2e-3
     config.optimizer.final_learning_rate = 4e-5
     config.checkpoint.every = 500

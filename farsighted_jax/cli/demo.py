@@ -10,9 +10,9 @@ from pathlib import Path
 
 from farsighted_jax.cli import arguments
 
-# (configuration, level, training episodes, validation episodes)
-FULL = ("configs/lam_synthetic_hard.py", "hard", 400, 50)
-QUICK = ("configs/smoke.py", "easy", 40, 8)
+# (configuration, training steps, level, training episodes, validation episodes)
+FULL = ("configs/lam_synthetic_hard.py", 500, "hard", 400, 50)
+QUICK = ("configs/smoke.py", 100, "easy", 40, 8)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,12 +28,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def run(out: Path, reference: str, level: str, num_train: int, num_val: int) -> Path:
+def run(out: Path, reference: str, total_steps: int, level: str, num_train: int, num_val: int) -> Path:
     """Data, training, evaluation and page; a second call goes on where the first ended.
 
     Args:
       out: folder of everything that is written.
       reference: configuration `path[:argument]`, relative to the repository.
+      total_steps: training steps, in place of the configuration's.
       level: of the procedural scenes.
       num_train: training episodes.
       num_val: validation episodes.
@@ -48,6 +49,7 @@ def run(out: Path, reference: str, level: str, num_train: int, num_val: int) -> 
     begin = time.perf_counter()
     root = Path(__file__).resolve().parents[2]
     config = config_lib.load(str(root / reference))
+    config.total_steps = total_steps
     config.data.dir, config.data.mixture = str(out / "data"), dataset_name(level)
     write_dataset(out / "data", level, num_train=num_train, num_val=num_val, progress=print)
     train.run(config, out / "run")

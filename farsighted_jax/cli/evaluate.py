@@ -151,7 +151,7 @@ def _depth_mode(run):
 
 def _shuffled_batches(stream):
     """Training windows in training order, which is shuffled: a fair sample where not all are taken."""
-    return (stream.batch(step) for step in range(stream.num_batches))
+    return (stream.batch(step) for step in range(max(stream.num_windows // stream.batch_size, 1)))
 
 
 def _draw(folder, functions, stream, result):
