@@ -92,12 +92,6 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
     )
 
 
-def abstract_init(task: Task, stream: Stream) -> tuple[Any, Any]:
-    """Shapes of parameters and model state; nothing is computed."""
-    batch = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in stream.batch(0).items()}
-    return jax.eval_shape(lambda key, zeros: task.init(key, zeros), jax.random.key(0), batch)
-
-
 def zero_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     """Zeros with the shapes that the model's parameters depend on, without opening any data."""
     T, size = len(config.data.offsets_s) + 1, config.data.resolution

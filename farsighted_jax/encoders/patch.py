@@ -11,8 +11,8 @@ from farsighted_jax.layers.patches import grid_size, patchify
 class PatchEncoder(nn.Module):
     """Cells of half a patch, each mixed with its eight neighbours, four merged into a token.
 
-    The overlap is what makes motion visible to attention between patches: with
-    patches that do not overlap the same clips need several times the training.
+    The overlap makes motion visible to attention between patches: prototypes
+    without it learned displacements far more slowly.
     Every step is a matrix product.
 
     Attributes:
