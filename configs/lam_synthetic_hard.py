@@ -15,7 +15,7 @@ Measured, seed 0 alone, 750 held-out windows, worst of the three horizons:
 
 So the codes hold the camera's motion and not yet the actor's: after 800 steps the predicted actor is a blur
 around frame 0. Trained on the displacements themselves, a prototype of this encoder with overlapping patches
-reached an R2 of 0.8 for the actor within 400 steps, on an earlier form of these scenes: the discovery seems to
+reached an R2 of 0.8 for the actor within 400 steps, on an earlier form of these scenes: discovery seems to
 be what is slow, not the capacity.
 """
 
