@@ -10,6 +10,8 @@ from farsighted_jax.core import tree
 from farsighted_jax.pretrained.entry import converted_params, layout_name
 from farsighted_jax.pretrained.models import MODELS, UnknownModelError, model_named
 from farsighted_jax.pretrained.rename import ConversionError
+from farsighted_jax.sharding.mesh import make_mesh
+from farsighted_jax.sharding.rules import DEFAULT_RULES, spec_for
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretrained_models.json"
 
@@ -59,6 +61,16 @@ def test_every_parameter_has_a_rule_in_every_layout(abstract, name):
     assert MODELS[name].layouts
     for layout in MODELS[name].layouts.values():
         assert set(tree.flat_paths(abstract[name])) <= {rule.target for rule in layout.rules}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_has_a_place_on_a_mesh(abstract, name):
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    specs = {
+        path: spec_for(mesh, DEFAULT_RULES, path, leaf.shape)
+        for path, leaf in tree.flat_paths(abstract[name]).items()
+    }
+    assert any("fsdp" in str(spec) for path, spec in specs.items() if path.endswith("kernel"))
 
 
 def test_parameters_may_be_bfloat16():
