@@ -147,7 +147,7 @@ def load(
     )
     params = restore.restore_items(folder, {ITEM: expected}, body)[ITEM]
     if dtype is not None:
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        params = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree))(params)
     return Pretrained(params, about)
 
 

@@ -27,7 +27,7 @@ class Source:
 
     Attributes:
       path: file or folder, for `safetensors_file.read`.
-      origin: "owner/name@commit", or the path that was given.
+      origin: "owner/name@commit", or the name of the file or folder.
       sha256: see `weights_sha256`.
     """
 
@@ -61,7 +61,8 @@ def located(
     if Path(source).exists():
         if revision:
             raise SourceError(f"{source}: a path has no revision, found {revision!r}")
-        path, origin = Path(source), source
+        # A path of this machine means nothing elsewhere, and the checksum says which file it was.
+        path, origin = Path(source), Path(source).resolve().name
     elif _REPOSITORY.fullmatch(source):
         revision = revision or "main"
         path = _from_hub(source, revision, file, cache)

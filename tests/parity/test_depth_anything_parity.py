@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from reference import assert_close, jitted_output, random_rgb, randomised, required, state
-from test_dinov2_parity import torch_hub_names
+from torch_hub_layout import torch_hub_names
 
 from farsighted_jax.encoders.depth_anything import DepthAnything
 from farsighted_jax.encoders.dinov2 import DinoV2

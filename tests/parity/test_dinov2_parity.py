@@ -1,13 +1,13 @@
 """DINOv2 against transformers, layer by layer, through the converter."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assert_close, jitted_output, random_rgb, randomised, required, state
+from torch_hub_layout import torch_hub_names
 
 from farsighted_jax.encoders.dinov2 import DinoV2
 from farsighted_jax.encoders.image_input import normalized_rgb
@@ -78,42 +78,6 @@ def test_every_layer_equals_the_reference(case, tmp_path):
     assert_close(patches, want[-1][:, first:])
     assert_close(out["class"], want[-1][:, 0])
     np.testing.assert_array_equal(out["registers"], out["layers"][-1][:, 1:first])
-
-
-def torch_hub_names(source, chunks=None):
-    """A hub file's arrays under the authors' names, fused as theirs are; `chunks` blocks a chunk."""
-    names = {
-        "embeddings.cls_token": "cls_token",
-        "embeddings.mask_token": "mask_token",
-        "embeddings.register_tokens": "register_tokens",
-        "embeddings.position_embeddings": "pos_embed",
-        "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
-        "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
-        "layernorm.weight": "norm.weight",
-        "layernorm.bias": "norm.bias",
-    }
-    inner = {
-        "attention.output.dense": "attn.proj",
-        "layer_scale1.lambda1": "ls1.gamma",
-        "layer_scale2.lambda1": "ls2.gamma",
-        "mlp.weights_in": "mlp.w12",
-        "mlp.weights_out": "mlp.w3",
-    }
-    result = {}
-    for name, array in source.items():
-        if name in names:
-            result[names[name]] = array
-            continue
-        layer, rest = re.fullmatch(r"encoder\.layer\.(\d+)\.(.*)", name).groups()
-        block = f"blocks.{int(layer) // chunks}.{layer}" if chunks else f"blocks.{layer}"
-        if "attention.attention.query" in name:
-            parts = [source[name.replace("query", part)] for part in ("query", "key", "value")]
-            result[f"{block}.attn.qkv.{name.rpartition('.')[2]}"] = np.concatenate(parts)
-        elif "attention.attention" not in name:
-            for theirs, ours in inner.items():
-                rest = rest.replace(theirs, ours)
-            result[f"{block}.{rest}"] = array
-    return result
 
 
 @pytest.mark.parametrize(

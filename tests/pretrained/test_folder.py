@@ -43,8 +43,9 @@ def test_what_is_read_is_what_was_converted(models, made):
 
 def test_the_folder_names_model_source_and_checksum(made, weights_file, models):
     about = made[1]
-    assert (about["model"], about["layout"], about["source"]) == ("tiny", "torch_hub", str(weights_file))
+    assert (about["model"], about["layout"], about["source"]) == ("tiny", "torch_hub", weights_file.name)
     assert about["sha256"] == located(str(weights_file)).sha256
+    assert str(weights_file.parent) not in (made[0] / "manifest.json").read_text()
     digests = content_digests(folder.load(made[0], models=models).params)
     assert about["digest"] == tree_digest(digests)
 
@@ -137,6 +138,9 @@ def test_the_command_converts_and_weights_are_found_by_name(
     assert folder.load("tiny", models=models).about == made[1]
     assert command.main([*arguments, "--sha256", "0" * 64]) == 1
     assert f"expected {'0' * 64}" in capsys.readouterr().err
+    (tmp_path / "weights.pth").write_bytes(b"")
+    assert command.main([*arguments[:3], "--source", str(tmp_path / "weights.pth")]) == 1
+    assert "weights.pth: files of torch are pickles" in capsys.readouterr().err
     assert command.main(["convert", "--model", "tyni"]) == 1
     assert "did you mean 'tiny'" in capsys.readouterr().err
     assert command.main(["convert", "--list"]) == 0
