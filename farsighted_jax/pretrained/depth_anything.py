@@ -86,11 +86,16 @@ _SIZE_NAMES = {"vits14": "Small", "vitb14": "Base", "vitl14": "Large"}
 def model_named(variant: str, scene: str = "") -> PretrainedModel:
     """The table's entry of a variant; `scene` is "indoor" or "outdoor" for a metric network, else ""."""
     metric = f"Metric-{scene.title()}-" if scene else ""
+    # Nothing but their configuration tells relative, indoor and outdoor weights apart.
+    config = (
+        {"depth_estimation_type": ("metric",), "max_depth": (METRIC_MAX_DEPTH_M[scene],)} if scene else {}
+    )
     return PretrainedModel(
         module=functools.partial(depth_anything, variant, METRIC_MAX_DEPTH_M.get(scene)),
         inputs=(jax.ShapeDtypeStruct((1, 14, 14, 3), np.float32),),
         layouts=LAYOUTS,
         repository=f"depth-anything/Depth-Anything-V2-{metric}{_SIZE_NAMES[variant]}-hf",
+        config=config or {"depth_estimation_type": ("relative", None)},
     )
 
 

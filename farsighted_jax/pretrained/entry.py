@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -40,6 +42,9 @@ class PretrainedModel:
       layouts: name -> naming scheme.
       repository: where its weights are published on the Hugging Face hub, "" for nowhere.
       file: the file there that `farsighted convert` takes, unless it is told another.
+      config: what the config.json beside the weights must say, where there is
+        one: key -> allowed values, None for an absent key. It tells networks
+        apart whose weights have the same names and shapes.
     """
 
     module: Callable[..., nn.Module]
@@ -47,6 +52,7 @@ class PretrainedModel:
     layouts: Mapping[str, Layout]
     repository: str = ""
     file: str = "model.safetensors"
+    config: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
     def abstract_params(self, dtype=np.float32) -> dict[str, Any]:
         """Shapes of all parameters as nested dicts; allocates nothing."""
@@ -76,6 +82,32 @@ def converted_params(model: PretrainedModel, source: Mapping[str, np.ndarray], d
     expected = {path: leaf.shape for path, leaf in abstract.items()}
     flat = converted(source, layout.rules, expected, layout.ignored)
     return tree.nested({path: np.asarray(array, dtype) for path, array in flat.items()}), name
+
+
+def check_config(model: PretrainedModel, weights: Path) -> None:
+    """Compares `PretrainedModel.config` with the config.json beside the weights.
+
+    Args:
+      model: what the weights are to be.
+      weights: file or folder.
+
+    Raises:
+      ConversionError: they are of another network; lists every key that differs.
+    """
+    path = (weights if weights.is_dir() else weights.parent) / "config.json"
+    if not model.config or not path.is_file():
+        return
+    try:
+        config = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConversionError(f"{path}: expected a JSON object ({error})") from error
+    lines = [
+        f"{key}: {config.get(key)!r}, expected {' or '.join(map(repr, allowed))}"
+        for key, allowed in model.config.items()
+        if config.get(key) not in allowed
+    ]
+    if lines:
+        raise ConversionError(f"{path}: these are weights of another network:\n  " + "\n  ".join(lines))
 
 
 def layout_name(layouts: Mapping[str, Layout], source: Mapping[str, np.ndarray]) -> str:

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from farsighted_jax.checkpoint import digest, manifest, restore
-from farsighted_jax.pretrained.entry import PretrainedModel, converted_params
+from farsighted_jax.pretrained.entry import PretrainedModel, check_config, converted_params
 from farsighted_jax.pretrained.models import MODELS, model_named
 from farsighted_jax.pretrained.safetensors_file import read
 from farsighted_jax.pretrained.source import Source
@@ -71,11 +71,14 @@ def convert(
 
     Raises:
       PretrainedFolderError: `out` holds something else.
-      ConversionError: the weights do not fit; lists every name and shape.
+      ConversionError: the weights do not fit, or are those of another network;
+        lists every name, shape or key.
     """
     if dtype not in DTYPES:
         raise PretrainedFolderError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    params, layout = converted_params(model_named(model, models), read(source.path), DTYPES[dtype])
+    entry = model_named(model, models)
+    check_config(entry, source.path)
+    params, layout = converted_params(entry, read(source.path), DTYPES[dtype])
     digests = digest.content_digests(params)
     about = {
         "model": model,
@@ -86,8 +89,9 @@ def convert(
         "digest": digest.tree_digest(digests),
     }
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        if _about(out).get("digest") == about["digest"]:
-            return _about(out)
+        there = _about(out)
+        if all(there.get(key) == about[key] for key in ("model", "digest")):
+            return there
         raise PretrainedFolderError(f"{out}: there already, with other content; remove it or choose another")
     write(out, params, digests, about)
     return about

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from farsighted_jax.core import tree
-from farsighted_jax.pretrained.entry import converted_params, layout_name
+from farsighted_jax.pretrained.entry import check_config, converted_params, layout_name
 from farsighted_jax.pretrained.models import MODELS, UnknownModelError, model_named
 from farsighted_jax.pretrained.rename import ConversionError
 from farsighted_jax.sharding.mesh import make_mesh
@@ -80,6 +80,36 @@ def test_parameters_may_be_bfloat16():
 def test_an_unknown_model_names_the_nearest():
     with pytest.raises(UnknownModelError, match="did you mean 'dinov2-vitb14'"):
         model_named("dinov2-vitb")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("depth-anything-vits14", {"depth_estimation_type": "metric"}, "'metric', expected 'relative'"),
+        ("depth-anything-vits14-indoor", {"max_depth": 20}, "depth_estimation_type: None, expected 'metric'"),
+        (
+            "depth-anything-vits14-indoor",
+            {"depth_estimation_type": "metric", "max_depth": 80},
+            "max_depth: 80, expected 20.0",
+        ),
+        ("depth-anything-vits14-indoor", [1], "config.json: expected a JSON object"),
+    ],
+)
+def test_weights_of_the_same_shapes_are_told_apart_by_their_configuration(tmp_path, name, config, words):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for weights in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(ConversionError, match=words):
+            check_config(MODELS[name], weights)
+
+
+def test_the_right_configuration_and_none_at_all_pass(tmp_path):
+    check_config(MODELS["depth-anything-vits14-outdoor"], tmp_path)
+    for name, config in (
+        ("depth-anything-vits14", {"model_type": "depth_anything"}),
+        ("depth-anything-vits14-outdoor", {"depth_estimation_type": "metric", "max_depth": 80}),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        check_config(MODELS[name], tmp_path)
 
 
 def test_weights_of_nothing_we_know_list_the_layouts_and_first_names():
