@@ -5,6 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.encoders.errors import EncoderError
+
 # Convolutions a stage; each stage but the first starts with a pooling by 2.
 STAGES = (2, 2, 3, 3, 3)
 WIDTHS = (64, 128, 256, 512, 512)
@@ -17,10 +19,12 @@ class Vgg16Features(nn.Module):
     Attributes:
       widths: channels of each stage.
       dtype: of the computation.
+      param_dtype: of the parameters.
     """
 
     widths: tuple[int, ...] = WIDTHS
     dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, rgb_BHWC):
@@ -34,11 +38,11 @@ class Vgg16Features(nn.Module):
           One float[B, Y, X, E] a stage in `dtype`; rows and columns halve, rounded down.
 
         Raises:
-          ValueError: an image too small for the last stage.
+          EncoderError: an image of another rank or channels, or too small for the last stage.
         """
-        if min(rgb_BHWC.shape[1:3]) < SMALLEST:
-            raise ValueError(
-                f"VGG16 needs images of at least {SMALLEST}x{SMALLEST} pixels, "
+        if rgb_BHWC.ndim != 4 or rgb_BHWC.shape[-1] != 3 or min(rgb_BHWC.shape[1:3]) < SMALLEST:
+            raise EncoderError(
+                f"expected images [B, H, W, 3] of at least {SMALLEST}x{SMALLEST} px, "
                 f"found shape {list(rgb_BHWC.shape)}"
             )
         x, taps = rgb_BHWC.astype(self.dtype), []
@@ -46,7 +50,37 @@ class Vgg16Features(nn.Module):
             if stage > 1:
                 x = nn.max_pool(x, (2, 2), (2, 2))
             for index in range(1, num_convolutions + 1):
-                x = nn.Conv(width, (3, 3), padding=1, dtype=self.dtype, name=f"conv{stage}_{index}")(x)
-                x = nn.relu(x)
+                convolution = nn.Conv(
+                    width,
+                    (3, 3),
+                    padding=1,
+                    dtype=self.dtype,
+                    param_dtype=self.param_dtype,
+                    name=f"conv{stage}_{index}",
+                )
+                x = nn.relu(convolution(x))
             taps.append(x)
         return taps
+
+
+class LpipsWeights(nn.Module):
+    """The learned weights of LPIPS: one non-negative number a channel of each stage.
+
+    Attributes:
+      widths: channels of each stage.
+      dtype: of the result.
+      param_dtype: of the parameters.
+    """
+
+    widths: tuple[int, ...] = WIDTHS
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self):
+        """Returns one float[E] a stage, as `losses.perceptual.lpips` takes them."""
+        ones = nn.initializers.ones_init()
+        return [
+            self.param(f"stage{stage}_scale", ones, (width,), self.param_dtype).astype(self.dtype)
+            for stage, width in enumerate(self.widths, start=1)
+        ]

@@ -2,19 +2,18 @@
 
 The files hold the whole model; its decoder and output layer are left out. The
 embedding stands there as `shared.weight`, as `encoder.embed_tokens.weight`, or
-as both: `untied` makes one of them.
+as both, which are then equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+import jax
 import numpy as np
 
-from farsighted_jax.pretrained.rename import ConversionError, Rule, transposed
+from farsighted_jax.encoders.t5 import VARIANTS, t5_encoder
+from farsighted_jax.pretrained.entry import Layout, PretrainedModel
+from farsighted_jax.pretrained.rename import Rule, transposed
 
-EMBEDDING = "shared.weight"
-TIED = "encoder.embed_tokens.weight"
 IGNORED = (r"^decoder\.", r"^lm_head\.weight$")
 _ATTENTION = "encoder.block.{i}.layer.0"
 _FORWARD = "encoder.block.{i}.layer.1"
@@ -25,7 +24,8 @@ def _dense(theirs, ours):
 
 
 _SHARED_RULES = (
-    Rule(EMBEDDING, "embedding/embedding"),
+    Rule("shared.weight", "embedding/embedding", tied=True),
+    Rule("encoder.embed_tokens.weight", "embedding/embedding", tied=True),
     # Only the first block has a table of position biases; all blocks use it.
     Rule(
         "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -40,27 +40,34 @@ _SHARED_RULES = (
     Rule(f"{_FORWARD}.layer_norm.weight", "blocks/mlp_norm/scale"),
     Rule("encoder.final_layer_norm.weight", "final_norm/scale"),
 )
-RULES_V1_0 = (*_SHARED_RULES, _dense(f"{_FORWARD}.DenseReluDense.wi", "mlp/up"))
-RULES_V1_1 = (
+RULES = (*_SHARED_RULES, _dense(f"{_FORWARD}.DenseReluDense.wi", "mlp/up"))
+GATED_RULES = (
     *_SHARED_RULES,
     _dense(f"{_FORWARD}.DenseReluDense.wi_0", "mlp/gate"),
     _dense(f"{_FORWARD}.DenseReluDense.wi_1", "mlp/up"),
 )
 
 
-def untied(source: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The source with the embedding under one name, whichever of the two the file uses.
+def layouts(gated: bool) -> dict[str, Layout]:
+    """The one naming scheme of version 1.1 (gated) or 1.0."""
+    marker = r"^encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight$"
+    return {"huggingface": Layout(marker, GATED_RULES if gated else RULES, IGNORED)}
 
-    Raises:
-      ConversionError: both are there and differ, so they are not the same embedding.
-    """
-    result = dict(source)
-    if TIED not in result:
-        return result
-    copy = np.asarray(result.pop(TIED))
-    kept = np.asarray(result.setdefault(EMBEDDING, copy))
-    if kept.shape != copy.shape or not np.array_equal(kept, copy):
-        raise ConversionError(
-            f"{EMBEDDING} {list(kept.shape)} and {TIED} {list(copy.shape)} must be one embedding, but differ"
-        )
-    return result
+
+def _hub_name(variant):
+    return f"t5-{variant.replace('v1_1_', 'v1_1-')}"
+
+
+def model_named(variant: str) -> PretrainedModel:
+    """The table's entry of a variant of `encoders.t5`."""
+    gated = VARIANTS[variant]["gated"]
+    return PretrainedModel(
+        module=lambda **changes: t5_encoder(variant, **changes),
+        inputs=(jax.ShapeDtypeStruct((1, 2), np.int32), jax.ShapeDtypeStruct((1, 2), np.bool_)),
+        layouts=layouts(gated),
+        repository=f"{'google' if gated else 'google-t5'}/{_hub_name(variant)}",
+    )
+
+
+# "t5-base", "t5-v1_1-xxl", ...: the names of the hub.
+MODELS = {_hub_name(variant): model_named(variant) for variant in VARIANTS}

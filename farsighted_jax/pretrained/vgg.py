@@ -1,53 +1,59 @@
-"""Names of torchvision's VGG16 and of our `Vgg16Features`.
+"""Names of VGG16's convolutions in torchvision, timm and the `lpips` package.
 
 torchvision numbers convolutions, activations and poolings in one sequence
-`features.N`; timm keeps these names and calls the classifier otherwise. The
+`features.N`; timm keeps these names and calls the classifier otherwise; the
+module of `lpips` cuts the sequence into slices and keeps the numbers. The
 classifier is left out. Variants with batch norm or 19 layers have other
-numbers, so that the table refuses them.
+numbers, so that the tables refuse them.
 """
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
+from farsighted_jax.encoders.vgg import SMALLEST, Vgg16Features
+from farsighted_jax.pretrained.entry import Layout, PretrainedModel
 from farsighted_jax.pretrained.rename import Rule
 
-IGNORED = (
+# Positions in the sequence, one row a stage.
+NUMBERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+
+TORCHVISION_IGNORED = (
     r"^classifier\.(0|3|6)\.(weight|bias)$",
     r"^(pre_logits\.fc1|pre_logits\.fc2|head\.fc)\.(weight|bias)$",
 )
-
-# Position in the sequence, by our name.
-LAYERS = {
-    "conv1_1": 0,
-    "conv1_2": 2,
-    "conv2_1": 5,
-    "conv2_2": 7,
-    "conv3_1": 10,
-    "conv3_2": 12,
-    "conv3_3": 14,
-    "conv4_1": 17,
-    "conv4_2": 19,
-    "conv4_3": 21,
-    "conv5_1": 24,
-    "conv5_2": 26,
-    "conv5_3": 28,
-}
+LPIPS_IGNORED = (r"^(lin|lins\.)\d+\.model\.1\.weight$", r"^scaling_layer\.(shift|scale)$")
 
 
 def convolution(array: np.ndarray) -> np.ndarray:
-    """A torch convolution weight [out, in, height, width] as a kernel [height, width, in, out].
+    """A torch convolution weight [out, in, height, width] as a kernel [height, width, in, out]."""
+    if array.ndim != 4:
+        raise ValueError("a convolution has 4 axes")
+    return array.transpose(2, 3, 1, 0)
 
-    An array of another rank stays as it is, for the table to name its shape.
-    """
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+def _rules(theirs):
+    """Rules of all convolutions; "{stage}" in `theirs` is the number of the stage."""
+    rules = []
+    for stage, numbers in enumerate(NUMBERS, start=1):
+        for index, number in enumerate(numbers, start=1):
+            source = f"{theirs.format(stage=stage)}.{number}"
+            rules.append(Rule(f"{source}.weight", f"conv{stage}_{index}/kernel", convolution))
+            rules.append(Rule(f"{source}.bias", f"conv{stage}_{index}/bias"))
+    return tuple(rules)
 
 
-RULES = tuple(
-    rule
-    for name, number in LAYERS.items()
-    for rule in (
-        Rule(f"features.{number}.weight", f"{name}/kernel", convolution),
-        Rule(f"features.{number}.bias", f"{name}/bias"),
+LAYOUTS = {
+    "torchvision": Layout(r"^features\.0\.weight$", _rules("features"), TORCHVISION_IGNORED),
+    "lpips": Layout(r"^net\.slice1\.0\.weight$", _rules("net.slice{stage}"), LPIPS_IGNORED),
+}
+
+MODELS = {
+    "vgg16": PretrainedModel(
+        module=Vgg16Features,
+        inputs=(jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), np.float32),),
+        layouts=LAYOUTS,
+        repository="timm/vgg16.tv_in1k",
     )
-)
+}

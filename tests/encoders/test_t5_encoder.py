@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_weights import random_variables
 
-from farsighted_jax.core import tree
 from farsighted_jax.encoders import t5
+from farsighted_jax.encoders.errors import EncoderError
 
 TINY = {
     "width": 12, "ff_width": 20, "depth": 3, "num_heads": 2, "head_width": 5,
@@ -27,7 +28,7 @@ def apply(gated, dtype=jnp.float32):
 
 @functools.cache
 def params(gated):
-    return jax.jit(encoder(gated).init)(jax.random.key(0), *texts())
+    return random_variables(encoder(gated), *texts())
 
 
 def texts():
@@ -67,7 +68,7 @@ def test_buckets_grow_with_distance_and_keep_directions_apart():
 
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(30, 128), (0, 128), (32, 8)])
 def test_undefined_buckets_are_refused(num_buckets, max_distance):
-    with pytest.raises(ValueError, match=f"{num_buckets} and {max_distance}"):
+    with pytest.raises(EncoderError, match=f"{num_buckets} and {max_distance}"):
         t5.relative_bucket(np.arange(3), num_buckets, max_distance)
 
 
@@ -128,18 +129,34 @@ def test_half_precision_stays_close_and_keeps_its_dtype():
 
 
 def test_layers_are_stacked_and_differently_initialised():
-    kernel = params(True)["params"]["blocks"]["mlp"]["gate"]["kernel"]
+    variables = jax.jit(encoder(True).init)(jax.random.key(0), *texts())
+    kernel = variables["params"]["blocks"]["mlp"]["gate"]["kernel"]
     assert kernel.shape == (3, 12, 20)
     assert np.abs(kernel[0] - kernel[1]).max() > 1e-3
 
 
 def test_norms_divide_by_the_root_mean_square_without_removing_the_mean():
     token_BL, _ = texts()
-    out = apply(False)(params(False), token_BL, np.ones((B, L), bool))
+    plain = {**params(False)["params"], "final_norm": {"scale": np.ones(12, np.float32)}}
+    out = apply(False)({"params": plain}, token_BL, np.ones((B, L), bool))
     np.testing.assert_allclose(np.mean(np.square(out), axis=-1), 1, rtol=1e-3)
     assert np.abs(np.mean(out, axis=-1)).max() > 1e-2
 
 
-def test_no_path_is_without_a_sharding_rule():
-    paths = tree.flat_paths(params(True))
-    assert all(path.rpartition("/")[2] in ("kernel", "scale", "embedding") for path in paths)
+@pytest.mark.parametrize(
+    ("token", "mask", "named"),
+    [
+        (np.zeros((2, 3), np.float32), np.ones((2, 3), bool), r"float32\[2, 3\]"),
+        (np.zeros(3, np.int32), np.ones(3, bool), r"int32\[3\]"),
+        (np.zeros((2, 3), np.int32), np.ones((2, 3), np.int32), r"bool\[2, 3\].*int32\[2, 3\]"),
+        (np.zeros((2, 3), np.int32), np.ones((2, 4), bool), r"bool\[2, 3\].*bool\[2, 4\]"),
+    ],
+)
+def test_input_of_another_kind_is_refused(token, mask, named):
+    with pytest.raises(EncoderError, match=named):
+        encoder(False).apply(params(False), token, mask)
+
+
+def test_an_unknown_variant_is_refused_with_the_nearest():
+    with pytest.raises(EncoderError, match="'v1_1_xl'"):
+        t5.t5_encoder("v1_1_x1")

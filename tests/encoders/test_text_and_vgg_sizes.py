@@ -3,30 +3,18 @@
 import json
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from farsighted_jax.core import tree
-from farsighted_jax.encoders import t5
-from farsighted_jax.encoders.vgg import Vgg16Features
+from farsighted_jax.pretrained import lpips, t5, vgg
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "text_and_vgg_sizes.json"
-
-
-def abstract_params(name):
-    if name == "vgg16":
-        return jax.eval_shape(Vgg16Features().init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-    texts = np.zeros((1, 4), np.int32), np.ones((1, 4), bool)
-    return jax.eval_shape(t5.T5Encoder(**t5.VARIANTS[name]).init, jax.random.key(0), *texts)
-
-
-NAMES = [*t5.VARIANTS, "vgg16"]
+MODELS = {**t5.MODELS, **vgg.MODELS, **lpips.MODELS}
 
 
 @pytest.fixture(scope="module")
 def sizes():
-    return {name: tree.num_elements(abstract_params(name)) for name in NAMES}
+    return {name: tree.num_elements(model.abstract_params()) for name, model in MODELS.items()}
 
 
 def test_parameter_counts_are_the_known_ones(sizes, update_golden):
@@ -36,7 +24,8 @@ def test_parameter_counts_are_the_known_ones(sizes, update_golden):
 
 
 def test_parameter_counts_are_the_published_ones(sizes):
-    published = {"t5_base": 109.63e6, "t5_v1_1_xxl": 4.762e9, "vgg16": 14_714_688}
+    # Encoders with their embedding; VGG16 without its classifier; LPIPS 64 + 128 + 256 + 512 + 512.
+    published = {"t5-base": 109.63e6, "t5-v1_1-xxl": 4.762e9, "vgg16": 14_714_688, "lpips-vgg16": 1_472}
     assert {name: pytest.approx(count, rel=1e-4) for name, count in published.items()} == {
         name: sizes[name] for name in published
     }

@@ -1,8 +1,12 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_weights import random_variables
 
+from farsighted_jax.encoders.errors import EncoderError
 from farsighted_jax.encoders.vgg import Vgg16Features
 
 WIDTHS = (2, 3, 4, 5, 6)
@@ -12,7 +16,7 @@ WIDTHS = (2, 3, 4, 5, 6)
 def network():
     module = Vgg16Features(WIDTHS)
     image = np.random.default_rng(0).normal(size=(2, 37, 34, 3)).astype(np.float32)
-    return module, jax.jit(module.init)(jax.random.key(0), image), image
+    return module, random_variables(module, image), image
 
 
 def test_taps_stand_before_each_pooling(network):
@@ -34,7 +38,8 @@ def test_half_precision_runs_in_half_precision(network):
     assert {tap.dtype for tap in shapes} == {jnp.dtype("bfloat16")}
 
 
-def test_an_image_too_small_for_the_last_stage_is_refused(network):
-    module, params, image = network
-    with pytest.raises(ValueError, match=r"16x16.*\[2, 15, 34, 3\]"):
-        module.apply(params, image[:, :15])
+@pytest.mark.parametrize("shape", [(2, 15, 34, 3), (34, 34, 3), (2, 34, 34, 4)])
+def test_an_image_of_another_shape_is_refused(network, shape):
+    module, params, _ = network
+    with pytest.raises(EncoderError, match=rf"16x16.*{re.escape(str(list(shape)))}"):
+        module.apply(params, np.zeros(shape, np.float32))

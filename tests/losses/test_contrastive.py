@@ -41,10 +41,8 @@ def loop(first, second, valid_Bt, moving_Bt, other_episodes, temperature=0.2):
     for b, k in np.ndindex(B, T):
         if not valid_Bt[b, k]:
             continue
-        others = [
-            c for c in range(B)
-            if c != b and valid_Bt[c, k] and moving_Bt[c, k] and (other_episodes or EPISODE_B[c] == EPISODE_B[b])
-        ]  # fmt: skip
+        near = [c for c in range(B) if other_episodes or EPISODE_B[c] == EPISODE_B[b]]
+        others = [c for c in near if c != b and valid_Bt[c, k] and moving_Bt[c, k]]
         count_Bt[b, k] = len(others)
         for here, there in ((first, second), (second, first)):
             anchor = here[b, k].ravel() / np.linalg.norm(here[b, k])
