@@ -27,10 +27,12 @@ RULES = tuple(
     Rule(f"lin{index}.model.1.weight", f"stage{index + 1}_scale", per_channel) for index in range(len(STAGES))
 )
 
+LAYOUTS = {"lpips": Layout(r"^lin0\.model\.1\.weight$", RULES, IGNORED)}
+
 MODELS = {
     "lpips-vgg16": PretrainedModel(
         module=LpipsWeights,
         inputs=(),
-        layouts={"lpips": Layout(r"^lin0\.model\.1\.weight$", RULES, IGNORED)},
+        layouts=LAYOUTS,
     )
 }

@@ -147,3 +147,16 @@ def test_half_precision_enters_a_float32_loss():
 def test_a_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match=f"temperature.*{temperature}"):
         contrastive.info_nce(*views(), negatives(), EVERY_Bt, temperature)
+
+
+def test_negatives_come_from_the_whole_batch_also_when_it_is_sharded():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    first, second = normal(0, 8, T, Z, U), normal(1, 8, T, Z, U)
+    every_Bt, zero_B = np.ones((8, T), bool), np.zeros(8, np.int32)
+    mask = contrastive.negative_mask(zero_B, zero_B, jnp.asarray(every_Bt), jnp.asarray(every_Bt))
+    single = nce(first, second, mask, every_Bt)
+    sharded = nce(*(jax.device_put(array, rows) for array in (first, second, mask, every_Bt)))
+    assert (single[1] == 7).all()
+    np.testing.assert_allclose(sharded[0], single[0], rtol=1e-5)
+    np.testing.assert_array_equal(sharded[1], single[1])

@@ -69,9 +69,17 @@ def test_a_step_down_the_gradient_brings_the_images_closer(frozen):
     assert (distance(predicted - step, target, *frozen) < distance(predicted, target, *frozen)).all()
 
 
-def test_dead_features_give_a_finite_gradient(frozen):
+def test_a_position_without_features_gets_no_gradient():
+    feature = np.zeros((1, 2, 2, 3), np.float32)
+    feature[0, 0, 1] = [1, 2, 3]
+    gradient = jax.grad(lambda x: (perceptual.unit_length(x) * np.arange(3)).sum())(feature)
+    assert np.isfinite(gradient).all()
+    assert np.any(gradient[0, 0, 1]) and not np.any(gradient[0, 1])
+
+
+def test_dead_networks_see_no_distance(frozen):
     params, linear = frozen
-    dead = jax.tree.map(jnp.zeros_like, params)
+    dead = jax.tree.map(np.zeros_like, params)
     assert not np.any(distance(images(0), images(1), dead, linear))
     assert not np.any(gradients(images(0), images(1), dead, linear)[0])
 
