@@ -36,7 +36,11 @@ def normalized_rgb(rgb_BHWC):
 
 
 def resized_rgb(rgb_BHWC, height: int, width: int):
-    """Resizes as the reference image processors do: bicubic, antialiased, cut to the range of colours.
+    """Resizes as the reference image processors do: bicubic, antialiased.
+
+    Theirs hold bytes after the columns and again after the rows, and so cut
+    what overshoots an edge twice. So do we, but without rounding, so that a
+    reconstruction can be resized and differentiated.
 
     Args:
       rgb_BHWC: uint8[..., H, W, 3], or float[..., H, W, 3] within [0, 1].
@@ -48,4 +52,6 @@ def resized_rgb(rgb_BHWC, height: int, width: int):
     """
     scale = 255.0 if rgb_BHWC.dtype == jnp.uint8 else 1.0
     rgb_BHWC = jnp.asarray(rgb_BHWC, jnp.float32) / scale
-    return jnp.clip(resized(rgb_BHWC, height, width, "cubic", antialias=True), 0.0, 1.0)
+    for size in ((rgb_BHWC.shape[-3], width), (height, width)):
+        rgb_BHWC = jnp.clip(resized(rgb_BHWC, *size, "cubic", antialias=True), 0.0, 1.0)
+    return rgb_BHWC

@@ -69,30 +69,34 @@ def resize_matrix(
     return matrix.astype(np.float32)
 
 
-def resampled(image_BHWC, along_y: np.ndarray, along_x: np.ndarray):
+def resampled(image_BHWC, along_y: np.ndarray | None, along_x: np.ndarray | None):
     """Applies one matrix to the rows and one to the columns.
 
     Args:
       image_BHWC: float[..., H, W, C].
-      along_y: float32[Y, H].
-      along_x: float32[X, W].
+      along_y: float32[Y, H], or None to leave the rows.
+      along_x: float32[X, W], or None to leave the columns.
 
     Returns:
       float[..., Y, X, C] in the dtype of `image_BHWC`.
     """
-    dtype = image_BHWC.dtype
-    options = {"precision": "highest", "preferred_element_type": jnp.float32}
-    tall = jnp.einsum("...HWC,YH->...YWC", image_BHWC, jnp.asarray(along_y, dtype), **options).astype(dtype)
-    return jnp.einsum("...YWC,XW->...YXC", tall, jnp.asarray(along_x, dtype), **options).astype(dtype)
+    for matrix, product in ((along_y, "...HWC,YH->...YWC"), (along_x, "...YWC,XW->...YXC")):
+        if matrix is not None:
+            image_BHWC = jnp.einsum(
+                product,
+                image_BHWC,
+                jnp.asarray(matrix, image_BHWC.dtype),
+                precision="highest",
+                preferred_element_type=jnp.float32,
+            ).astype(image_BHWC.dtype)
+    return image_BHWC
 
 
 def resized(image_BHWC, height: int, width: int, kernel: str, **options):
     """Resamples float[..., H, W, C] to float[..., height, width, C]; for `options` see `resize_matrix`."""
-    H, W = image_BHWC.shape[-3:-1]
-    if (H, W) == (height, width):
-        return image_BHWC
-    along_y, along_x = (resize_matrix(*pair, kernel, **options) for pair in ((H, height), (W, width)))
-    return resampled(image_BHWC, along_y, along_x)
+    pairs = zip(image_BHWC.shape[-3:-1], (height, width), strict=True)
+    matrices = [None if pair[0] == pair[1] else resize_matrix(*pair, kernel, **options) for pair in pairs]
+    return resampled(image_BHWC, *matrices)
 
 
 def _weight(kernel, distance):

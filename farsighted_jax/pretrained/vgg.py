@@ -14,7 +14,7 @@ import numpy as np
 
 from farsighted_jax.encoders.vgg import SMALLEST, Vgg16Features
 from farsighted_jax.pretrained.entry import Layout, PretrainedModel
-from farsighted_jax.pretrained.rename import Rule
+from farsighted_jax.pretrained.rules import conv
 
 # Positions in the sequence, one row a stage.
 NUMBERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -26,21 +26,12 @@ TORCHVISION_IGNORED = (
 LPIPS_IGNORED = (r"^(lin|lins\.)\d+\.model\.1\.weight$", r"^scaling_layer\.(shift|scale)$")
 
 
-def convolution(array: np.ndarray) -> np.ndarray:
-    """A torch convolution weight [out, in, height, width] as a kernel [height, width, in, out]."""
-    if array.ndim != 4:
-        raise ValueError("a convolution has 4 axes")
-    return array.transpose(2, 3, 1, 0)
-
-
 def _rules(theirs):
     """Rules of all convolutions; "{stage}" in `theirs` is the number of the stage."""
     rules = []
     for stage, numbers in enumerate(NUMBERS, start=1):
         for index, number in enumerate(numbers, start=1):
-            source = f"{theirs.format(stage=stage)}.{number}"
-            rules.append(Rule(f"{source}.weight", f"conv{stage}_{index}/kernel", convolution))
-            rules.append(Rule(f"{source}.bias", f"conv{stage}_{index}/bias"))
+            rules += conv(f"{theirs.format(stage=stage)}.{number}", f"conv{stage}_{index}")
     return tuple(rules)
 
 
