@@ -40,6 +40,12 @@ def reference_network(gated):
     return randomised(transformers.T5ForConditionalGeneration(config))
 
 
+def torch_texts():
+    torch, _ = required()
+    token_BL, mask_BL = (torch.from_numpy(array.astype(np.int64)) for array in texts())
+    return {"input_ids": token_BL, "attention_mask": mask_BL}
+
+
 def entry(gated):
     return PretrainedModel(
         module=functools.partial(T5Encoder, **SIZES, gated=gated),
@@ -63,9 +69,8 @@ def reference_layers(network):
         kept.append((output[0] if isinstance(output, tuple) else output).detach().numpy().copy())
 
     hooks = [module.register_forward_hook(keep) for module in network.encoder.block]
-    token_BL, mask_BL = (torch.from_numpy(array.astype(np.int64)) for array in texts())
     with torch.no_grad():
-        last = network.encoder(input_ids=token_BL, attention_mask=mask_BL).last_hidden_state.numpy()
+        last = network.encoder(**torch_texts()).last_hidden_state.numpy()
     for hook in hooks:
         hook.remove()
     return kept, last
@@ -109,3 +114,19 @@ def test_buckets_are_those_of_the_reference(num_buckets, max_distance):
         torch.from_numpy(offsets), bidirectional=True, num_buckets=num_buckets, max_distance=max_distance
     )
     np.testing.assert_array_equal(relative_bucket(offsets, num_buckets, max_distance), want.numpy())
+
+
+@pytest.mark.slow
+def test_full_size_base():
+    torch, transformers = required()
+    torch.manual_seed(0)
+    config = transformers.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12, d_kv=64)
+    # As initialised: with larger random weights the unscaled softmax saturates and rounding errors grow.
+    network = transformers.T5EncoderModel(config).eval()
+    model = t5.MODELS["t5-base"]
+    params, _ = converted_params(model, state(network))
+    found = np.asarray(jax.jit(model.module().apply)({"params": params}, *texts()))
+    with torch.no_grad():
+        want = network(**torch_texts()).last_hidden_state.numpy()
+    _, mask_BL = texts()
+    assert_close(found[mask_BL], want[mask_BL])
