@@ -90,14 +90,19 @@ def files(source: Path) -> list[Path]:
     if not path.is_file():
         raise WeightsFileError(f"{path}: no such file")
     if path.name.endswith(".index.json"):
-        shards = [path.with_name(name) for name in sorted(set(_weight_map(path).values()))]
-        missing = [shard.name for shard in shards if not shard.is_file()]
+        paths = [path.with_name(name) for name in shards(path)]
+        missing = [shard.name for shard in paths if not shard.is_file()]
         if missing:
             raise WeightsFileError(f"{path}: its shards {missing} are not beside it")
-        return [path, *shards]
+        return [path, *paths]
     if path.suffix != ".safetensors":
         raise WeightsFileError(f"{path}: expected a .safetensors or a .safetensors.index.json file")
     return [path]
+
+
+def shards(index: Path) -> list[str]:
+    """Names of the files that an index is about, sorted; they stand beside it."""
+    return sorted(set(_weight_map(index).values()))
 
 
 def refusal(path: Path) -> str:

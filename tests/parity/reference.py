@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-REASON = "parity tests compare with torch and transformers; get them with: pip install -e '.[parity]'"
+REASON = (
+    "parity tests compare with torch and transformers; get them with: pip install -e '.[parity]' "
+    "(--extra-index-url https://download.pytorch.org/whl/cpu for torch without CUDA)"
+)
 TOLERANCE = 1e-5
 
 
