@@ -8,12 +8,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from farsighted_jax.pretrained import depth_anything, dinov2
+from farsighted_jax.pretrained import depth_anything, dinov2, lpips, t5, vgg
 from farsighted_jax.pretrained.entry import PretrainedModel
 
 MODELS: dict[str, PretrainedModel] = {
     **dinov2.MODELS,
     **depth_anything.MODELS,
+    **t5.MODELS,
+    **vgg.MODELS,
+    **lpips.MODELS,
 }
 
 

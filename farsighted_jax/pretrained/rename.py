@@ -52,11 +52,13 @@ class Rule:
       source: name in the source, "{i}" for a layer index, "{any}" for a number without meaning.
       target: our parameter path.
       change: what is done to each array.
+      tied: whether the target may be filled by several tied names, if with equal values.
     """
 
     source: str
     target: str
     change: Callable[[np.ndarray], np.ndarray] = copied
+    tied: bool = False
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -97,13 +99,17 @@ def converted(
         for rule, match in matches:
             layer = int(match["i"]) if "{i}" in rule.source else -1
             layers = gathered.setdefault(rule.target, {})
-            if layer in layers:
+            if layer in layers and not rule.tied:
                 problems.append(f"{name}: another name has filled {rule.target} already")
                 continue
             try:
-                layers[layer] = rule.change(np.asarray(array))
+                value = rule.change(np.asarray(array))
             except ValueError as error:
                 problems.append(f"{name}, shape {list(np.shape(array))}, for {rule.target}: {error}")
+                continue
+            if layer in layers and not np.array_equal(layers[layer], value):
+                problems.append(f"{name}: differs from the tied name that has filled {rule.target} already")
+            layers.setdefault(layer, value)
     result = {}
     for path, layers in gathered.items():
         if layers:
