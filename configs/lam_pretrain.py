@@ -63,6 +63,7 @@ def get_config(arg=None):
                 "decay": 0.99,
                 "restart_below": 0.1,  # of an even share
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
+                "levels": (8, 8),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
             "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0},
             "optimizer": {

@@ -90,6 +90,7 @@ def test_a_configuration_survives_json():
         ("data.resolution", 60, "divisible"),
         ("quantizer.decay", 1.5, "quantizer.decay"),
         ("loss.rgb", -1.0, "loss.rgb"),
+        ("quantizer.name", "fsq", r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),
     ],
 )
 def test_a_wrong_value_is_named(key, value, named):

@@ -20,7 +20,7 @@ from farsighted_jax.losses.reconstruction import squared_error
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term; `codebook` counts for the quantiser "gradient" alone."""
+    """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq"."""
 
     rgb: float = 1.0
     depth: float = 0.1
@@ -68,20 +68,15 @@ def loss(
     encoded_BtZU = quantizer.comparable(
         model.apply({"params": params}, rgb_BTHWC, batch["time_s"], method="encode")
     )
-    codebook_VU = quantizer.codebook_VU(params, model_state)
-    code_BtZ, nearest_BtZU = vq.nearest_code(encoded_BtZU, codebook_VU)
+    code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted_BtHWC, depth_BtHW1 = model.apply(
         {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
     )
 
     error_Bt = squared_error(predicted_BtHWC, rgb_BTHWC[:, 1:])
-    commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
     count = counts["transitions"]
-    terms = {
-        "rgb": weighted_mean(error_Bt, valid_Bt, count),
-        "commit": quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count),
-    }
+    terms = {"rgb": weighted_mean(error_Bt, valid_Bt, count)}
     if "depth" in batch:
         terms["depth"] = depth_loss.gradient_aware_log_loss(
             depth_BtHW1,
@@ -91,8 +86,12 @@ def loss(
             counts["depth_x"],
             counts["depth_y"],
         )
+    if quantizer.name != "fsq":
+        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
+        terms["commit"] = quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count)
     if quantizer.name == "gradient":
-        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, codebook_VU[code_BtZ])
+        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
+        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
         terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
     total = sum(getattr(weights, name) * term for name, term in terms.items())
 

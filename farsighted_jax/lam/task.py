@@ -15,6 +15,7 @@ from farsighted_jax.lam import objective
 from farsighted_jax.lam.decoder import HEADS
 from farsighted_jax.lam.model import VARIANTS, FarsightedLam
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
+from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
 
 DTYPES = ("float32", "bfloat16")
@@ -76,9 +77,7 @@ class LamTask:
             {"params": params}, objective.float_rgb(batch["rgb"]), batch["time_s"], method="encode"
         )
         encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
-        code_BtZ, quantized_BtZU = vq.nearest_code(
-            encoded_BtZU, self.quantizer.codebook_VU(params, model_state)
-        )
+        code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
 
     def decode(self, params, batch, quantized_BtZU) -> dict[str, jax.Array]:
@@ -98,18 +97,13 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
 
     Raises:
       ConfigError: an unknown variant, head, quantiser, distance or dtype, a size
-        out of range, or a patch that does not divide the resolution.
+        out of range, a patch that does not divide the resolution, or levels
+        that do not give the code width and the codebook size.
     """
-    model, quantizer, data = config["model"], config["quantizer"], config["data"]
+    model, data = config["model"], config["data"]
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.head", model["head"], HEADS)
     check_choice("model.dtype", model["dtype"], DTYPES)
-    check_choice("quantizer.name", quantizer["name"], NAMES)
-    check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
-    check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
-    check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
-    check_range("quantizer.warmup", quantizer["warmup"], 0.0, 1.0)
-    check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
     for key, weight in config["loss"].items():
@@ -119,7 +113,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
             f"model.patch = {model['patch']}"
         )
-    learned = quantizer["codebook_size"] if quantizer["name"] == "gradient" else 0
+    quantizer = _quantizer(config)
     return LamTask(
         FarsightedLam(
             **VARIANTS[model["variant"]],
@@ -127,18 +121,47 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             code_width=model["code_width"],
             patch=model["patch"],
             head=model["head"],
-            codebook_size=learned,
+            codebook_size=quantizer.codebook_size if quantizer.name == "gradient" else 0,
             unroll=model["unroll"],
             dtype=jnp.dtype(model["dtype"]),
         ),
-        Quantizer(
-            name=quantizer["name"],
-            codebook_size=quantizer["codebook_size"],
-            code_width=model["code_width"],
-            distance=quantizer["distance"],
-            decay=quantizer["decay"],
-            restart_below=quantizer["restart_below"],
-            warmup_steps=round(quantizer["warmup"] * config["total_steps"]),
-        ),
+        quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
     )
+
+
+def _quantizer(config):
+    quantizer, code_width = config["quantizer"], config["model"]["code_width"]
+    check_choice("quantizer.name", quantizer["name"], NAMES)
+    check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
+    check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
+    check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
+    check_range("quantizer.warmup", quantizer["warmup"], 0.0, 1.0)
+    check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
+    if quantizer["name"] == "fsq":
+        _check_levels(quantizer["levels"], code_width, quantizer["codebook_size"])
+    return Quantizer(
+        name=quantizer["name"],
+        codebook_size=quantizer["codebook_size"],
+        code_width=code_width,
+        distance=quantizer["distance"],
+        decay=quantizer["decay"],
+        restart_below=quantizer["restart_below"],
+        warmup_steps=round(quantizer["warmup"] * config["total_steps"]),
+        levels=tuple(quantizer["levels"]) if quantizer["name"] == "fsq" else (),
+    )
+
+
+def _check_levels(levels, code_width, codebook_size):
+    """The recorded configuration is to say what the codes are, so the sizes must be those of the levels."""
+    if not levels:
+        raise ConfigError("configuration key 'quantizer.levels' is empty, expected e.g. (8, 8) for 64 codes")
+    for number in levels:
+        check_range("quantizer.levels", number, 2)
+    width, size = len(levels), finite_scalar.num_codes(levels)
+    if (width, size) != (code_width, codebook_size):
+        raise ConfigError(
+            f"configuration key 'quantizer.levels': {tuple(levels)} are {width} channels and {size} codes, "
+            f"but model.code_width = {code_width} and quantizer.codebook_size = {codebook_size}; "
+            f"expected model.code_width = {width} and quantizer.codebook_size = {size}"
+        )
