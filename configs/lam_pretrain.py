@@ -53,6 +53,8 @@ def get_config(arg=None):
                 "num_slots": 4,
                 "code_width": 32 if tiny else 128,
                 "patch": 8 if tiny else 14,  # px
+                "pyramid": () if tiny else (1, 2),  # frames; dilations of the temporal pyramid, () for none
+                "pyramid_every": 2 if tiny else 4,  # blocks
                 "unroll": 2 if tiny else 1,  # blocks a loop iteration; all of them is faster on CPU
                 "dtype": "float32" if tiny else "bfloat16",
             },
@@ -77,7 +79,7 @@ def get_config(arg=None):
                 "accumulation": 1,
                 "ema_decay": 0.0,
                 "freeze": (),
-                "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook"),
+                "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook", "taps"),
                 "max_bad_steps": 10,
             },
             "checkpoint": {

@@ -35,6 +35,8 @@ class FarsightedLam(nn.Module):
       codebook_size: V where the codebook is a parameter (quantiser "gradient"), else 0.
       unroll: see `SpaceTimeTransformer`.
       dtype: of the computation.
+      pyramid: see `SpaceTimeTransformer`; of the encoder.
+      pyramid_every: see `SpaceTimeTransformer`.
     """
 
     width: int
@@ -48,6 +50,8 @@ class FarsightedLam(nn.Module):
     codebook_size: int = 0
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    pyramid: tuple[int, ...] = ()
+    pyramid_every: int = 4
 
     def setup(self):
         """Makes the parts; flax calls it."""
@@ -60,6 +64,8 @@ class FarsightedLam(nn.Module):
             self.code_width,
             unroll=self.unroll,
             dtype=self.dtype,
+            pyramid=self.pyramid,
+            pyramid_every=self.pyramid_every,
         )
         self.decoder = SpatialDecoder(
             self.width, self.decoder_depth, self.num_heads, self.patch, self.head, self.unroll, self.dtype

@@ -17,6 +17,7 @@ from farsighted_jax.lam.model import VARIANTS, FarsightedLam
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
 from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
+from farsighted_jax.layers.temporal_pyramid import check_dilations
 
 DTYPES = ("float32", "bfloat16")
 
@@ -97,8 +98,9 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
 
     Raises:
       ConfigError: an unknown variant, head, quantiser, distance or dtype, a size
-        out of range, a patch that does not divide the resolution, or levels
-        that do not give the code width and the codebook size.
+        out of range, a patch that does not divide the resolution, a dilation
+        that reaches beyond the clip, or levels that do not give the code width
+        and the codebook size.
     """
     model, data = config["model"], config["data"]
     check_choice("model.variant", model["variant"], VARIANTS)
@@ -113,6 +115,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
             f"model.patch = {model['patch']}"
         )
+    _check_pyramid(model, len(data["offsets_s"]) + 1)
     quantizer = _quantizer(config)
     return LamTask(
         FarsightedLam(
@@ -124,10 +127,22 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             codebook_size=quantizer.codebook_size if quantizer.name == "gradient" else 0,
             unroll=model["unroll"],
             dtype=jnp.dtype(model["dtype"]),
+            pyramid=tuple(model["pyramid"]),
+            pyramid_every=model["pyramid_every"],
         ),
         quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
     )
+
+
+def _check_pyramid(model, num_frames):
+    if not model["pyramid"]:
+        return
+    check_range("model.pyramid_every", model["pyramid_every"], 1, VARIANTS[model["variant"]]["encoder_depth"])
+    try:
+        check_dilations(model["pyramid"], num_frames)
+    except ValueError as error:
+        raise ConfigError(f"configuration key 'model.pyramid': {error}") from error
 
 
 def _quantizer(config):
