@@ -34,6 +34,7 @@ def get_config(arg=None):
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px
                 "offsets_s": (0.2, 0.4, 0.6),  # seconds from frame 0 to each keyframe
+                "dataset_offsets_s": (),  # (("droid", (0.1, 0.2, 0.3)),) gives a dataset offsets of its own
                 "action_horizon": 4,  # steps
                 "camera": "primary",
                 "depth": "auto",
