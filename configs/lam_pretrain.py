@@ -83,6 +83,13 @@ def get_config(arg=None):
                 "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook", "taps"),
                 "max_bad_steps": 10,
             },
+            "gate": {
+                "metric": "slot_perplexity",  # "": no gate
+                "minimum": 1.5,  # 1 is a slot that always says the same
+                "start_step": 500,
+                "window": 100,  # steps
+                "patience": 3,  # low windows in a row; each restarts the codebook, the last stops the run
+            },
             "checkpoint": {
                 "every": 100 if tiny else 2000,
                 "keep_last": 3,

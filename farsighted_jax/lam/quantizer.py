@@ -87,3 +87,9 @@ class Quantizer:
             )
         count_V = self.decay * model_state["count"] + (1 - self.decay) * updates.count_V
         return {"count": count_V, "seen": model_state["seen"] + 1}, jax.numpy.zeros(())
+
+    def restarted_state(self, model_state, updates):
+        """State whose whole codebook comes from this step's vectors; only "ema" has one to restart."""
+        if self.name != "ema":
+            return model_state
+        return vq.restarted_codebook(model_state, updates, cosine=self.distance == "cosine")

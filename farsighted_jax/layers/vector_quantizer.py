@@ -19,16 +19,21 @@ class CodebookUpdates(NamedTuple):
     """What a batch tells the codebook; `merged_updates` combines two of them.
 
     Attributes:
-      count_V: float32[V] vectors that chose each code.
+      count_ZV: float32[Z, V] vectors of each slot that chose each code.
       sum_VU: float32[V, U] their sum.
       candidate_VU: float32[V, U] vectors of the batch, drawn at random, for restarts.
       priority_V: float32[V] random rank of each candidate, descending; -1 where there is none.
     """
 
-    count_V: jax.Array
+    count_ZV: jax.Array
     sum_VU: jax.Array
     candidate_VU: jax.Array
     priority_V: jax.Array
+
+    @property
+    def count_V(self):
+        """float32[V] vectors that chose each code, whatever their slot."""
+        return self.count_ZV.sum(0)
 
 
 def unit_rows(x_BU):
@@ -90,7 +95,7 @@ def codebook_updates(z_BZU, code_BZ, valid_B, priority_BZ, num_codes: int) -> Co
       priority_BZ: float32[B, Z] uniform within [0, 1), one random rank a vector.
       num_codes: V.
     """
-    U = z_BZU.shape[-1]
+    Z, U = z_BZU.shape[-2:]
     valid_R = jnp.broadcast_to(valid_B[:, None], code_BZ.shape).reshape(-1)
     vector_RU = jnp.where(valid_R[:, None], z_BZU.reshape(-1, U).astype(jnp.float32), 0.0)
     chosen_RV = jax.nn.one_hot(code_BZ.reshape(-1), num_codes) * valid_R[:, None]
@@ -100,7 +105,8 @@ def codebook_updates(z_BZU, code_BZ, valid_B, priority_BZ, num_codes: int) -> Co
     priority_R = jnp.pad(priority_R, (0, missing), constant_values=-1.0)
     vector_RU = jnp.pad(vector_RU, ((0, missing), (0, 0)))
     priority_V, row_V = jax.lax.top_k(priority_R, num_codes)
-    updates = CodebookUpdates(chosen_RV.sum(0), sum_VU, vector_RU[row_V], priority_V)
+    count_ZV = chosen_RV.reshape(-1, Z, num_codes).sum(0)
+    updates = CodebookUpdates(count_ZV, sum_VU, vector_RU[row_V], priority_V)
     return jax.lax.stop_gradient(updates)
 
 
@@ -110,7 +116,7 @@ def merged_updates(first: CodebookUpdates, second: CodebookUpdates) -> CodebookU
     candidate = jnp.concatenate([first.candidate_VU, second.candidate_VU])
     priority_V, row_V = jax.lax.top_k(priority, len(first.priority_V))
     return CodebookUpdates(
-        first.count_V + second.count_V, first.sum_VU + second.sum_VU, candidate[row_V], priority_V
+        first.count_ZV + second.count_ZV, first.sum_VU + second.sum_VU, candidate[row_V], priority_V
     )
 
 
@@ -150,7 +156,36 @@ def updated_codebook(
     return new_state, restart_V.sum().astype(jnp.float32)
 
 
+def restarted_codebook(state, updates: CodebookUpdates, *, cosine: bool = False):
+    """Replaces every code by a random vector of the batch, used or not, as the first batch does.
+
+    Args:
+      state: after the step.
+      updates: merged over the step.
+      cosine: keep rows at length 1.
+
+    Returns:
+      The new state; a code that has no candidate stays.
+    """
+    found_V = updates.priority_V >= 0
+    share = jnp.maximum(state["count"].mean(), 1e-6)
+    candidate_VU = unit_rows(updates.candidate_VU) if cosine else updates.candidate_VU
+    return {
+        "codebook": jnp.where(found_V[:, None], candidate_VU, state["codebook"]),
+        "count": jnp.where(found_V, share, state["count"]),
+        "sum": jnp.where(found_V[:, None], share * candidate_VU, state["sum"]),
+        "seen": state["seen"],
+    }
+
+
 def perplexity(count_V):
-    """Exp of the entropy of the code frequencies; 1 when collapsed, V when even."""
-    p_V = count_V / jnp.maximum(count_V.sum(), 1e-9)
-    return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12))))
+    """Exp of the entropy of the code frequencies; 1 when collapsed, V when even.
+
+    Args:
+      count_V: float32[..., V].
+
+    Returns:
+      float32[...].
+    """
+    p_V = count_V / jnp.maximum(count_V.sum(-1, keepdims=True), 1e-9)
+    return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12)), axis=-1))

@@ -168,3 +168,27 @@ def test_cosine_rows_keep_length_one(vectors):
 def test_perplexity_counts_the_codes_in_even_use():
     assert vq.perplexity(jnp.array([5.0, 5.0, 0.0])) == pytest.approx(2, abs=1e-4)
     assert vq.perplexity(jnp.array([9.0, 0.0, 0.0])) == pytest.approx(1, abs=1e-4)
+
+
+def test_perplexity_of_each_slot_sees_slots_that_keep_to_a_code_of_their_own():
+    code_BZ = np.tile([0, 3], (5, 1))
+    updates = vq.codebook_updates(
+        np.zeros((5, 2, U), np.float32), code_BZ, np.array([1, 1, 1, 1, 0], bool), np.zeros((5, 2)), V
+    )
+    np.testing.assert_array_equal(updates.count_ZV.sum(1), [4, 4])
+    np.testing.assert_array_equal(updates.count_V, [4, 0, 0, 4, 0, 0, 0])
+    np.testing.assert_allclose(vq.perplexity(updates.count_ZV), 1, atol=1e-5)
+    assert vq.perplexity(updates.count_V) == pytest.approx(2, abs=1e-4)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_restart_takes_the_vectors_of_the_batch(vectors, cosine):
+    z, codebook, valid, _ = vectors
+    state = vq.initial_codebook(jax.random.key(0), V, U) | {"seen": np.float32(9)}
+    new = vq.restarted_codebook(state, updates_of(*vectors), cosine=cosine)
+    rows = z[valid].reshape(-1, U)
+    rows = np.asarray(vq.unit_rows(rows)) if cosine else rows
+    for row in np.asarray(new["codebook"]):
+        assert np.abs(rows - row).max(axis=1).min() < 1e-6
+    np.testing.assert_allclose(new["sum"], new["codebook"] * new["count"][:, None], rtol=1e-6)
+    assert new["seen"] == 9 and new.keys() == state.keys()
