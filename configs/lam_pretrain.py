@@ -84,8 +84,8 @@ def get_config(arg=None):
                 "max_bad_steps": 10,
             },
             "gate": {
-                "metric": "slot_perplexity",  # "": no gate
-                "minimum": 1.5,  # 1 is a slot that always says the same
+                "metric": "place_perplexity",  # of a slot of a transition; "": no gate
+                "minimum": 1.5,  # 1: the codes say the same of every clip
                 "start_step": 500,
                 "window": 100,  # steps
                 "patience": 3,  # low windows in a row; each restarts the codebook, the last stops the run

@@ -100,16 +100,9 @@ def loss(
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):
-    B, t, Z, U = encoded_BtZU.shape
-    draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, (t, Z)))
+    draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, code_BtZ.shape[1:]))
     priority_BtZ = draw(sample_keys(key, row_B))
-    return vq.codebook_updates(
-        encoded_BtZU.reshape(B * t, Z, U),
-        code_BtZ.reshape(B * t, Z),
-        valid_Bt.reshape(B * t),
-        priority_BtZ.reshape(B * t, Z),
-        quantizer.codebook_size,
-    )
+    return vq.codebook_updates(encoded_BtZU, code_BtZ, valid_Bt, priority_BtZ, quantizer.codebook_size)
 
 
 def _metrics(terms, total, error_Bt, valid_Bt, count):

@@ -57,20 +57,16 @@ class LamTask:
         return vq.merged_updates(first, second)
 
     def next_model_state(self, model_state, updates):
-        """See `core.task.Task.next_model_state`; reports perplexity, usage and restarts of the step.
-
-        `slot_perplexity` is the mean over slots of the perplexity of each: slots
-        that each keep to a code of their own say nothing, yet together use many.
-        """
+        """See `core.task.Task.next_model_state`; reports perplexity, usage and restarts of the step."""
         state, restarts = self.quantizer.next_state(model_state, updates)
         used = (updates.count_V > 0).mean(dtype=jnp.float32)
         values = {
             "code_perplexity": vq.perplexity(updates.count_V),
-            "slot_perplexity": vq.perplexity(updates.count_ZV).mean(),
             "code_usage": used,
             "code_restarts": restarts,
         }
-        return state, {name: (value, jnp.ones(())) for name, value in values.items()}
+        metrics = {name: (value, jnp.ones(())) for name, value in values.items()}
+        return state, metrics | {"place_perplexity": vq.place_perplexity(updates.count_tZV)}
 
     def restarted_model_state(self, model_state, updates):
         """See `core.task.Task.restarted_model_state`."""

@@ -115,10 +115,12 @@ class HealthWatch:
             )
             if low >= gate.patience:
                 raise CollapsedError(
-                    f"{found}, in {low} windows in a row, and restarts did not help: the model has "
+                    f"{found}, in {low} windows in a row, in spite of restarts: the model has "
                     "collapsed, what it tells apart is of no use. The last checkpoint is intact. Start anew "
                     "with another seed, a smaller learning rate or another quantiser; gate.patience sets how "
                     "long to wait, gate.metric = '' switches the gate off"
                 )
-            self._report(f"warning: {found} ({low} of {gate.patience} before the run stops); restarted")
+            self._report(
+                f"warning: {found} ({low} of {gate.patience} before the run stops); restarting what can be"
+            )
         self._warned = low

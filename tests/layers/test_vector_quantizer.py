@@ -170,15 +170,25 @@ def test_perplexity_counts_the_codes_in_even_use():
     assert vq.perplexity(jnp.array([9.0, 0.0, 0.0])) == pytest.approx(1, abs=1e-4)
 
 
-def test_perplexity_of_each_slot_sees_slots_that_keep_to_a_code_of_their_own():
-    code_BZ = np.tile([0, 3], (5, 1))
-    updates = vq.codebook_updates(
-        np.zeros((5, 2, U), np.float32), code_BZ, np.array([1, 1, 1, 1, 0], bool), np.zeros((5, 2)), V
-    )
-    np.testing.assert_array_equal(updates.count_ZV.sum(1), [4, 4])
-    np.testing.assert_array_equal(updates.count_V, [4, 0, 0, 4, 0, 0, 0])
-    np.testing.assert_allclose(vq.perplexity(updates.count_ZV), 1, atol=1e-5)
-    assert vq.perplexity(updates.count_V) == pytest.approx(2, abs=1e-4)
+def test_codes_that_tell_their_place_alone_count_as_collapsed():
+    code_BtZ = np.tile([[0, 3], [1, 4], [2, 5]], (5, 1, 1))
+    valid_Bt = np.ones((5, 3), bool)
+    valid_Bt[4, 1:] = valid_Bt[3, 2] = False
+
+    def updates_of_codes(code_BtZ):
+        z_BtZU = np.zeros((5, 3, 2, U), np.float32)
+        return vq.codebook_updates(z_BtZU, code_BtZ, valid_Bt, np.zeros((5, 3, 2)), V)
+
+    updates = updates_of_codes(code_BtZ)
+    np.testing.assert_array_equal(updates.count_tZV.sum(-1), [[5, 5], [4, 4], [3, 3]])
+    np.testing.assert_array_equal(updates.count_V, [5, 4, 3, 5, 4, 3, 0])
+    assert vq.perplexity(updates.count_V) > 5.5
+    total, count = vq.place_perplexity(updates.count_tZV)
+    assert count == 24 and total / count == pytest.approx(1, abs=1e-5)
+    code_BtZ[:2, 0] = 6
+    total, count = vq.place_perplexity(updates_of_codes(code_BtZ).count_tZV)
+    mixed = np.exp(-0.4 * np.log(0.4) - 0.6 * np.log(0.6))
+    assert total / count == pytest.approx((10 * mixed + 14) / 24, abs=1e-5)
 
 
 @pytest.mark.parametrize("cosine", [False, True])
