@@ -51,6 +51,8 @@ def get_config(arg=None):
             "model": {
                 "variant": variant,
                 "head": "layers" if tiny else "pixels",
+                "image_encoder": "patch",
+                "depth_input": "none",  # "fuse": the encoder reads depth too
                 "num_slots": 4,
                 "code_width": 32 if tiny else 128,
                 "patch": 8 if tiny else 14,  # px

@@ -76,6 +76,16 @@ def test_every_parameter_has_its_place_on_a_mesh(reference):
     assert split == {"kernel"}
 
 
+def test_depth_that_is_read_must_not_be_off():
+    config = load("configs/lam_pretrain.py:tiny")
+    config.model.depth_input = "fuse"
+    params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
+    assert params["depth_fusion"]["gate"].shape == (VARIANTS["tiny"]["width"],)
+    config.data.depth = "off"
+    with pytest.raises(config_lib.ConfigError, match="data.depth.*'auto' or 'on'"):
+        task_for(config)
+
+
 def test_decay_reaches_matrices_alone():
     config = load("configs/lam_pretrain.py:small")
     params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
@@ -102,6 +112,8 @@ def test_a_configuration_survives_json():
         ("data.resolution", 60, "divisible"),
         ("quantizer.decay", 1.5, "quantizer.decay"),
         ("loss.rgb", -1.0, "loss.rgb"),
+        ("model.image_encoder", "pach", "did you mean 'patch'"),
+        ("model.depth_input", "fused", "did you mean 'fuse'"),
         ("model.pyramid", (1, 4), "model.pyramid.*dilation 4 .*4 frames.*1..3"),
         ("quantizer.name", "fsq", r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),
     ],

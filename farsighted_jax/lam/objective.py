@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import transition_valid
+from farsighted_jax.core.batch import BatchError, transition_valid
 from farsighted_jax.core.rng import sample_keys
 from farsighted_jax.lam.model import FarsightedLam
 from farsighted_jax.lam.quantizer import Quantizer
@@ -16,6 +16,8 @@ from farsighted_jax.losses import depth as depth_loss
 from farsighted_jax.losses import quantizer as quantizer_loss
 from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
+
+DEPTH_FIELDS = ("depth", "depth_valid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,24 @@ class LossWeights:
 def float_rgb(rgb):
     """uint8 0..255 -> float32 [0, 1]."""
     return rgb.astype(jnp.float32) / 255.0
+
+
+def encoder_inputs(model: FarsightedLam, batch):
+    """What `FarsightedLam.encode` reads of a batch, as its arguments.
+
+    Raises:
+      BatchError: the model reads depth and the batch has none.
+    """
+    inputs = (float_rgb(batch["rgb"]), batch["time_s"])
+    if model.depth_input == "none":
+        return inputs
+    missing = [name for name in DEPTH_FIELDS if name not in batch]
+    if missing:
+        raise BatchError(
+            f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
+            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has {sorted(batch)}"
+        )
+    return (*inputs, *(batch[name] for name in DEPTH_FIELDS))
 
 
 def depth_mask(batch):
@@ -63,11 +83,10 @@ def loss(
     Every term is a masked sum over (sample, k), divided by the count of the
     whole step, so that a missing frame is never a target (eq. 4 to 6, mean over k).
     """
-    rgb_BTHWC = float_rgb(batch["rgb"])
+    inputs = encoder_inputs(model, batch)
+    rgb_BTHWC = inputs[0]
     valid_Bt = transition_valid(batch["frame_valid"])
-    encoded_BtZU = quantizer.comparable(
-        model.apply({"params": params}, rgb_BTHWC, batch["time_s"], method="encode")
-    )
+    encoded_BtZU = quantizer.comparable(model.apply({"params": params}, *inputs, method="encode"))
     code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted_BtHWC, depth_BtHW1 = model.apply(

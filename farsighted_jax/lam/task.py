@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.config import ConfigError, check_choice, check_range
 from farsighted_jax.core.rng import named_key
+from farsighted_jax.encoders.geometry import DEPTH_INPUTS
 from farsighted_jax.lam import objective
 from farsighted_jax.lam.decoder import HEADS
 from farsighted_jax.lam.model import VARIANTS, FarsightedLam
@@ -20,6 +21,8 @@ from farsighted_jax.layers import vector_quantizer as vq
 from farsighted_jax.layers.temporal_pyramid import check_dilations
 
 DTYPES = ("float32", "bfloat16")
+# "patch" is trained with the model.
+IMAGE_ENCODERS = ("patch",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +39,16 @@ class LamTask:
     quantizer: Quantizer
     weights: objective.LossWeights
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Batch fields that `encode` and `decode` read."""
+        depth = objective.DEPTH_FIELDS if self.model.depth_input == "fuse" else ()
+        return ("rgb", "time_s", *depth)
+
     def init(self, key, batch):
         """See `core.task.Task.init`."""
-        rgb_BTHWC = objective.float_rgb(batch["rgb"])
-        params = self.model.init(named_key(key, "params"), rgb_BTHWC, batch["time_s"])["params"]
+        inputs = objective.encoder_inputs(self.model, batch)
+        params = self.model.init(named_key(key, "params"), *inputs)["params"]
         return params, self.quantizer.init(named_key(key, "codebook"))
 
     def denominators(self, batch):
@@ -79,9 +88,8 @@ class LamTask:
           code: int32[B, t, Z]; encoded: float32[B, t, Z, U] before quantisation;
           quantized: float32[B, t, Z, U].
         """
-        encoded_BtZU = self.model.apply(
-            {"params": params}, objective.float_rgb(batch["rgb"]), batch["time_s"], method="encode"
-        )
+        inputs = objective.encoder_inputs(self.model, batch)
+        encoded_BtZU = self.model.apply({"params": params}, *inputs, method="encode")
         encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
         code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
@@ -102,7 +110,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     """Builds the task from a run's configuration (`config.model`, `config.quantizer`, `config.loss`).
 
     Raises:
-      ConfigError: an unknown variant, head, quantiser, distance or dtype, a size
+      ConfigError: an unknown variant, head, quantiser, distance, encoder or dtype, a size
         out of range, a patch that does not divide the resolution, a dilation
         that reaches beyond the clip, or levels that do not give the code width
         and the codebook size.
@@ -111,6 +119,13 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.head", model["head"], HEADS)
     check_choice("model.dtype", model["dtype"], DTYPES)
+    check_choice("model.image_encoder", model["image_encoder"], IMAGE_ENCODERS)
+    check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
+    if model["depth_input"] == "fuse" and data["depth"] == "off":
+        raise ConfigError(
+            "configuration key 'data.depth' is 'off', but 'model.depth_input' is 'fuse'; "
+            "expected data.depth 'auto' or 'on'"
+        )
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
     for key, weight in config["loss"].items():
@@ -134,6 +149,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             dtype=jnp.dtype(model["dtype"]),
             pyramid=tuple(model["pyramid"]),
             pyramid_every=model["pyramid_every"],
+            depth_input=model["depth_input"],
         ),
         quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),

@@ -29,13 +29,13 @@ def random_batch(seed=0):
     }
 
 
-def lam_task(head="pixels", quantizer="ema", distance="l2"):
+def lam_task(head="pixels", quantizer="ema", distance="l2", depth_input="none"):
     levels = LEVELS if quantizer == "fsq" else ()
     size, width = (math.prod(levels), len(levels)) if levels else (V, U)
     learned = size if quantizer == "gradient" else 0
     model = FarsightedLam(
         8, 2, 2, 2, num_slots=Z, code_width=width, patch=4, head=head, codebook_size=learned,
-        pyramid=(1, 2) if head == "pixels" else (), pyramid_every=2,
+        pyramid=(1, 2) if head == "pixels" else (), pyramid_every=2, depth_input=depth_input,
     )  # fmt: skip
     return LamTask(model, Quantizer(quantizer, size, width, distance, levels=levels), LossWeights())
 
