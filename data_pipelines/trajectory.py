@@ -20,6 +20,33 @@ class KeyframeError(ValueError):
     """Offsets in seconds that the frame rate of a dataset cannot tell apart."""
 
 
+def linear_offsets(last_s: float, count: int) -> tuple[float, ...]:
+    """`count` offsets, evenly spaced up to `last_s` seconds: (0.6, 3) gives (0.2, 0.4, 0.6).
+
+    Raises:
+      KeyframeError: last_s <= 0 or count < 1.
+    """
+    if last_s <= 0 or count < 1:
+        raise KeyframeError(f"linear offsets: last_s {last_s} and count {count}, expected > 0 and >= 1")
+    return tuple(round(last_s * k / count, 6) for k in range(1, count + 1))
+
+
+def geometric_offsets(first_s: float, count: int, ratio: float = 2.0) -> tuple[float, ...]:
+    """`count` offsets, each `ratio` times the one before: (0.1, 4) gives (0.1, 0.2, 0.4, 0.8).
+
+    Few keyframes look near and far at once.
+
+    Raises:
+      KeyframeError: first_s <= 0, count < 1 or ratio <= 1.
+    """
+    if first_s <= 0 or count < 1 or ratio <= 1:
+        raise KeyframeError(
+            f"geometric offsets: first_s {first_s}, count {count} and ratio {ratio}, "
+            "expected > 0, >= 1 and > 1"
+        )
+    return tuple(round(first_s * ratio**k, 6) for k in range(count))
+
+
 def keyframe_steps(hz: float, offsets_s: Sequence[float], dataset: str = "") -> tuple[int, ...]:
     """Converts offsets in seconds to whole frames, each the nearest one.
 

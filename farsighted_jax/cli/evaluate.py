@@ -90,7 +90,6 @@ def latent_action_functions(run):
     from farsighted_jax.evaluators.base import LatentActionFunctions
 
     task = run.task
-    fields = ("rgb", "time_s")
     encode = jax.jit(task.encode)
     decode = jax.jit(task.decode)
     loss = jax.jit(
@@ -98,7 +97,7 @@ def latent_action_functions(run):
     )
 
     def needed(batch):
-        return {name: batch[name] for name in fields}
+        return {name: batch[name] for name in task.fields}
 
     def metrics(batch):
         rows = {**batch, "row": np.arange(len(batch["rgb"]), dtype=np.int32)}
