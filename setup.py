@@ -49,7 +49,7 @@ EXTRAS = {
     "sim": ["metaworld==3.1.1", "packaging"],
     "plot": PLOT,
     "tensorboard": ["tensorboardX>=2.6"],
-    "dev": ["pytest>=8", "ruff>=0.8", "rlds==0.1.8", *BUILD, *CONVERT, *PLOT],
+    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "rlds==0.1.8", *BUILD, *CONVERT, *PLOT],
     # Accelerators: jax itself is told which backend to bring.
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],
     "cuda13": ["jax[cuda13]>=0.10,<0.12"],

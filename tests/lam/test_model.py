@@ -1,7 +1,5 @@
 """Shapes, causality, and what the decoder may see."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +44,7 @@ def test_the_decoder_reads_frame_0_and_its_own_codes_alone(trained, batch):
     quantized = jitted(task, "encode")(params, state, batch)["quantized"]
     rgb = float_rgb(batch["rgb"])
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @jax.jit
     def frame_of(transition):
         def value(first, codes):
             rgb_out, depth = task.model.apply(
