@@ -136,15 +136,15 @@ class Model:
         """Frames and depth that codes predict from one frame 0.
 
         Args:
-          first_HWC: uint8[R, R, 3], or uint8[B, R, R, 3] for one each.
+          first_HWC: uint8[R, R, 3].
           time_s_Bt: float[B, t] seconds after frame 0.
           code_BtZ: int[B, t, Z].
         """
         vectors = self.actions.vectors(code_BtZ)
         num = len(vectors)
-        first_BHWC = np.broadcast_to(first_HWC, (num, *first_HWC.shape[-3:]))
+        first_BTHWC = np.broadcast_to(first_HWC, (num, 1, *first_HWC.shape))
         time_s_BT = np.concatenate([np.zeros((num, 1)), time_s_Bt], axis=1).astype(np.float32)
-        batch = {"rgb": np.asarray(first_BHWC)[:, None], "time_s": time_s_BT}
+        batch = {"rgb": first_BTHWC, "time_s": time_s_BT}
         return {name: np.asarray(value) for name, value in self.actions.decode(batch, vectors).items()}
 
 

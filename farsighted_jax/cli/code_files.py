@@ -58,7 +58,10 @@ def write_codes(path: Path, codes: CodeFile, vectors: Mapping[str, np.ndarray]) 
         }
         for start, time_s_t, code_tZ in zip(codes.start_B, codes.time_s_Bt, codes.code_BtZ, strict=True)
     ]
-    path.write_text(json.dumps({**about, "clips": clips}, indent=1) + "\n", encoding="utf-8")
+    # A clip a line: codes spread over a line each cannot be looked at.
+    heads = [f' "{name}": {json.dumps(value)},' for name, value in about.items()]
+    rows = ",\n".join(f"  {json.dumps(clip)}" for clip in clips)
+    path.write_text("\n".join(["{", *heads, ' "clips": [', rows, " ]", "}"]) + "\n", encoding="utf-8")
 
 
 def read_codes(path: Path, model: Mapping[str, Any]) -> CodeFile:

@@ -1,9 +1,9 @@
 """`farsighted retrieve`: the clips whose codes are nearest to those of a query, as JSON and a sheet.
 
 The distance of two clips is the root of the mean squared difference of their
-code vectors after quantisation, over all transitions, slots and channels. It
-is computed for every candidate, exactly. Clips of the query's own video or
-episode are left out.
+code vectors (after quantisation, or before it), over all transitions, slots
+and channels. It is computed for every candidate, exactly. Clips of the query's
+own video or episode are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from farsighted_jax.cli import arguments
+
+VECTORS = {"quantized": "quantised code vectors", "encoded": "code vectors before quantisation"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,6 +33,15 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--fps", type=float, help="frames a second, where a video does not say")
     parser.add_argument("--every", type=float, help="seconds between two candidates (default: every frame)")
+    parser.add_argument(
+        "--vectors",
+        choices=tuple(VECTORS),
+        default="quantized",
+        help="what is compared: after quantisation (default) or before it",
+    )
+    parser.add_argument(
+        "--one-per-video", action="store_true", help="the best clip of each video or episode alone"
+    )
     parser.add_argument("-k", type=int, default=5, help="clips to show (default: 5)")
     parser.add_argument("--out", required=True, help=".png to write, with a .json beside it")
     parser.add_argument("--step", type=int, help="training step (default: the newest)")
@@ -63,7 +74,7 @@ def run(flags: argparse.Namespace) -> dict:
     source, query = model.one_clip(flags.query, flags.fps)
     rows = model.run.config.eval.batch_size
     wanted = model.actions.encode_rows(query, rows)
-    nearest = NearestClips(wanted["quantized"][0], flags.k)
+    nearest = NearestClips(wanted[flags.vectors][0], flags.k, flags.one_per_video)
     for candidate in _candidates(model, flags):
         if candidate.name == source.name:
             continue
@@ -71,7 +82,7 @@ def run(flags: argparse.Namespace) -> dict:
         for begin in range(0, len(starts), rows):
             batch = model.clips(candidate, starts[begin : begin + rows])
             found = model.actions.encode_rows(batch, rows)
-            nearest.add(candidate, batch, found["quantized"], found["code"])
+            nearest.add(candidate, batch, found[flags.vectors], found["code"])
     entries = nearest.result()
     result = {
         "query": {
@@ -80,7 +91,7 @@ def run(flags: argparse.Namespace) -> dict:
             "start_s": float(query["step"][0] / source.hz),
             "codes": wanted["code"][0].tolist(),
         },
-        "distance": "root mean squared difference of the quantised code vectors of all transitions",
+        "distance": f"root mean squared difference of the {VECTORS[flags.vectors]} of all transitions",
         "candidates": nearest.num_seen,
         "mean_distance": nearest.mean_distance,
         "model": model.describe(),
@@ -136,7 +147,7 @@ def _draw(out, frames, code, time_s, source, result, entries):
     footer = (
         f"query: {Path(source.name).name}; {result['candidates']} candidates, mean distance "
         f"{result['mean_distance']:.3f}.",
-        "number: root mean squared difference of the quantised code vectors.",
+        f"number: {result['distance']}.",
     )
     tiles.write_png(out, strips.strip_sheet(strips.frame_titles(time_s), drawn, footer))
 

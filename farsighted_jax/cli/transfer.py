@@ -34,8 +34,6 @@ def run(
       DatasetError, KeyframeError, ClipReferenceError: a clip cannot be used.
       PictureError: `out` has no suffix that is known.
     """
-    import numpy as np
-
     from farsighted_jax.cli.clips import load_model
     from farsighted_jax.cli.pictures import Panel, check_picture, write_picture
 
@@ -43,22 +41,16 @@ def run(
     model = load_model(checkpoint, step)
     _, clip = model.one_clip(source, fps)
     target_HWC = model.first_frame(target, fps)
-    code_tZ = np.asarray(model.actions.encode(clip)["code"])[0]
-    first_BHWC = np.stack([clip["rgb"][0, 0], target_HWC])
-    time_s_t = clip["time_s"][0, 1:]
-    decoded = model.decoded(first_BHWC, np.stack([time_s_t] * 2), np.stack([code_tZ] * 2))
-    depth_m = model.depth_m(decoded["depth"])
-    panels = [Panel(("A",), first_BHWC[0], clip["rgb"][0, 1:], time_s_t, code_tZ)]
-    for row, label in enumerate((("A from", "its codes"), ("B moved", "by A's", "codes"))):
-        panels.append(
-            Panel(
-                label,
-                first_BHWC[row],
-                decoded["rgb"][row],
-                time_s_t,
-                depth_m=None if depth_m is None else depth_m[row],
-            )
-        )
+    code_BtZ = model.actions.encode_rows(clip, model.run.config.eval.batch_size)["code"]
+    own_HWC, time_s_Bt = clip["rgb"][0, 0], clip["time_s"][:, 1:]
+    panels = [Panel(("A",), own_HWC, clip["rgb"][0, 1:], time_s_Bt[0], code_BtZ[0])]
+    for label, first_HWC in (
+        (("A from", "its codes"), own_HWC),
+        (("B moved", "by A's", "codes"), target_HWC),
+    ):
+        decoded = model.decoded(first_HWC, time_s_Bt, code_BtZ)
+        depth_m = model.depth_m(decoded["depth"][0])
+        panels.append(Panel(label, first_HWC, decoded["rgb"][0], time_s_Bt[0], depth_m=depth_m))
     footer = (
         f"A: {Path(source).name}   B: {Path(target).name}",
         "under A's frames: its codes of frame 0 -> that frame, one a slot.",

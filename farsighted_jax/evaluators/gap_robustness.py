@@ -115,7 +115,7 @@ class GapRobustness:
 
         `gap_s`, `num_score`, `num_fit`, `psnr`, `psnr_random`, `psnr_copy` and `delta_psnr` are
         multiple -> value; `r2` and `r2_interval` are protocol -> feature set ->
-        multiple -> group -> value. A multiple without a window is absent.
+        multiple -> group -> value. A multiple without a window has only `num_score` 0.
         """
         result: dict[str, Any] = {}
         for index in sorted({index for index, _ in self._score}):
@@ -123,7 +123,9 @@ class GapRobustness:
             score = {m: _joined(parts) for (i, m), parts in sorted(self._score.items()) if i == index}
             entry: dict[str, Any] = {
                 "gap_s": {str(m): float(rows["ms"][0]) / 1000 for m, rows in score.items()},
-                "num_score": {str(m): len(rows["ms"]) for m, rows in score.items()},
+                "num_score": {
+                    str(m): len(score[m]["ms"]) if m in score else 0 for m in self._setup.gap_multiples
+                },
             }
             for name in ("psnr", "psnr_random", "psnr_copy"):
                 entry[name] = {str(m): finite_or_none(rows[name].mean()) for m, rows in score.items()}

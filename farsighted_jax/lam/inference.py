@@ -58,14 +58,16 @@ class LatentActions:
             whole = NamedSharding(mesh, PartitionSpec())
             params, model_state = jax.device_put((params, model_state), whole)
         self._weights = params, model_state
-        self._encode = jax.jit(task.encode)
-        self._decode = jax.jit(task.decode)
+        self._encode, self._decode = _compiled(task)
 
     @functools.cached_property
     def digest(self) -> str:
         """Of parameters and codebook, 64 hex digits; codes of another digest mean something else."""
-        params, model_state = self._weights
-        return tree_digest(content_digests({"params": params, "model_state": model_state}))
+        items = zip(("params", "model_state"), self._weights, strict=True)
+        digests = {name: content_digests(item) for name, item in items}
+        return tree_digest(
+            {f"{name}/{path}": d for name, found in digests.items() for path, d in found.items()}
+        )
 
     def encode(self, batch: Arrays) -> dict[str, jax.Array]:
         """Codes of a batch of clips, see `LamTask.encode`."""
@@ -98,3 +100,9 @@ class LatentActions:
     def _inputs(self, batch):
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         return inputs if self._rows is None else jax.device_put(inputs, self._rows)
+
+
+@functools.cache
+def _compiled(task):
+    """Encode and decode; models of the same task share what is compiled."""
+    return jax.jit(task.encode), jax.jit(task.decode)

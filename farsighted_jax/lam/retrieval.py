@@ -21,9 +21,12 @@ class NearestClips:
       mean_distance: over all of them, to judge the best by.
     """
 
-    def __init__(self, query_tZU: np.ndarray, k: int):
-        """Takes the query's vectors float[t, Z, U]."""
-        self._query_tZU, self._k = np.asarray(query_tZU, np.float64), k
+    def __init__(self, query_tZU: np.ndarray, k: int, one_a_source: bool = False):
+        """Takes the query's vectors float[t, Z, U].
+
+        With `one_a_source` only the best clip of each source counts.
+        """
+        self._query_tZU, self._k, self._one = np.asarray(query_tZU, np.float64), k, one_a_source
         self._best: list[dict[str, Any]] = []
         self._sum, self.num_seen = 0.0, 0
 
@@ -37,7 +40,7 @@ class NearestClips:
         distance_B = np.sqrt(np.square(vectors_BtZU - self._query_tZU).mean(axis=(1, 2, 3)))
         self._sum += float(distance_B.sum())
         self.num_seen += len(distance_B)
-        for row in np.argsort(distance_B, kind="stable")[: self._k].tolist():
+        for row in np.argsort(distance_B, kind="stable")[: 1 if self._one else self._k].tolist():
             start = int(batch["step"][row])
             self._best.append(
                 {
@@ -50,6 +53,9 @@ class NearestClips:
                 }
             )
         self._best.sort(key=lambda entry: entry["distance"])
+        if self._one:
+            self._best = list({entry["name"]: entry for entry in reversed(self._best)}.values())
+            self._best.sort(key=lambda entry: entry["distance"])
         del self._best[self._k :]
 
     def result(self) -> list[dict[str, Any]]:

@@ -180,6 +180,15 @@ def test_gap_robustness_reads_the_last_transition_alone():
     assert found["r2"]["fitted_at_1"]["encoded"]["1"]["translation"] > 0.999
 
 
+def test_a_gap_without_a_window_is_counted_as_none():
+    streams = gap_streams((1, 8), True)
+    for batch in [*streams[8].batches, *streams[8].fit_batches]:
+        batch["frame_valid"][:, -1] = False
+    found = score("gap_robustness", model(), [], gaps=streams)["moving"]
+    assert found["num_score"] == {"1": 77, "8": 0} and found["gap_s"] == {"1": 0.4}
+    assert set(found["r2"]["fitted_per_gap"]["encoded"]) == {"1"} == set(found["delta_psnr"])
+
+
 def test_gap_robustness_refuses_without_batches_at_the_trained_gap():
     with pytest.raises(EvaluationError, match="m = 1"):
         score("gap_robustness", model(), [motion_batch(0)])
