@@ -140,9 +140,10 @@ class GapRobustness:
         groups = action_groups(action.groups)
         entry["num_fit"] = {str(m): int(rows["known"].sum()) for m, rows in fit.items()}
         for m, rows in score.items():
-            for protocol, source in (("fitted_per_gap", fit.get(m)), ("fitted_at_1", fit.get(TRAINED))):
-                for feature in FEATURES:
-                    values = self._scored(source, rows, feature, groups)
+            for feature in FEATURES:
+                per_gap = self._scored(fit.get(m), rows, feature, groups)
+                at_1 = per_gap if m == TRAINED else self._scored(fit.get(TRAINED), rows, feature, groups)
+                for protocol, values in (("fitted_per_gap", per_gap), ("fitted_at_1", at_1)):
                     for metric, value in values.items():
                         place = entry.setdefault(metric, {}).setdefault(protocol, {})
                         place.setdefault(feature, {})[str(m)] = value

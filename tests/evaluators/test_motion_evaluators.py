@@ -140,7 +140,7 @@ def gap_streams(multiples, with_fit, seed=0):
 
 @pytest.mark.parametrize("with_fit", [True, False])
 def test_gap_robustness_of_exact_short_sighted_and_rescaled_codes(with_fit):
-    streams = gap_streams((1, 2, 4), with_fit)
+    streams = gap_streams((1, 4), with_fit)
     exact, short, rescaled = (
         score("gap_robustness", model(shaped), [], gaps=streams)["moving"]
         for shaped in (
@@ -153,9 +153,9 @@ def test_gap_robustness_of_exact_short_sighted_and_rescaled_codes(with_fit):
     def r2(found, protocol, m, feature="encoded"):
         return found["r2"][protocol][feature][m]["translation"]
 
-    assert exact["gap_s"] == {"1": 0.4, "2": 0.8, "4": 1.6}
-    assert exact["num_score"] == {"1": 77, "2": 77, "4": 77}
-    for m in ("1", "2", "4"):
+    assert exact["gap_s"] == {"1": 0.4, "4": 1.6}
+    assert exact["num_score"] == {"1": 77, "4": 77}
+    for m in ("1", "4"):
         assert r2(exact, "fitted_per_gap", m) > 0.999 and r2(exact, "fitted_at_1", m) > 0.999
         assert r2(exact, "fitted_per_gap", m, "shuffled") < 0.2
         assert r2(rescaled, "fitted_per_gap", m) > 0.999
