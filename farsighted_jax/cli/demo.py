@@ -78,6 +78,7 @@ def write_demo_page(out: Path, result: dict, minutes: float) -> Path:
                 *tables.probe_tables(result["latent_probe"]),
                 tables.codebook_table(result["codebook"]),
                 *([depth] if depth else []),
+                *tables.motion_tables(result),
             ],
         ),
         Section(
@@ -101,5 +102,6 @@ FIGURES = {
     "predictions.png": "Frame 0, then truth, prediction and error of each keyframe",
     "depth.png": "Depth of each keyframe: truth and prediction",
     "codes.png": "How often each slot uses each code",
+    "transfer.png": "The codes of clip A on the first frame of another clip B",
     "curves.png": "Training",
 }
