@@ -100,9 +100,18 @@ def get_config(arg=None):
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "eval": {
-                "evaluators": ("mean", "reconstruction", "codebook", "latent_probe"),
+                "evaluators": (
+                    "mean",
+                    "reconstruction",
+                    "codebook",
+                    "latent_probe",
+                    "controllability",
+                    "composition",
+                    "transfer",
+                ),
                 "batch_size": 16 if tiny else 64,
                 "fit_batches": 64,  # training batches a probe is fitted on
+                "gap_multiples": (1, 2, 4, 8),  # of offsets_s, for the evaluator "gap_robustness"
             },
         }
     )

@@ -43,7 +43,7 @@ def run(out: Path, reference: str, total_steps: int, level: str, num_train: int,
       The page.
     """
     from data_pipelines.builders.synthetic import dataset_name, write_dataset
-    from farsighted_jax.cli import evaluate, train
+    from farsighted_jax.cli import evaluate, evaluation_report, train
     from farsighted_jax.core import config as config_lib
 
     begin = time.perf_counter()
@@ -57,7 +57,7 @@ def run(out: Path, reference: str, total_steps: int, level: str, num_train: int,
     (out / "run" / "eval.json").write_text(
         json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
-    print(evaluate.summary(result))
+    print(evaluation_report.summary(result))
     return write_demo_page(out, result, minutes=(time.perf_counter() - begin) / 60)
 
 
@@ -78,6 +78,7 @@ def write_demo_page(out: Path, result: dict, minutes: float) -> Path:
                 *tables.probe_tables(result["latent_probe"]),
                 tables.codebook_table(result["codebook"]),
                 *([depth] if depth else []),
+                *tables.motion_tables(result),
             ],
         ),
         Section(
@@ -101,5 +102,6 @@ FIGURES = {
     "predictions.png": "Frame 0, then truth, prediction and error of each keyframe",
     "depth.png": "Depth of each keyframe: truth and prediction",
     "codes.png": "How often each slot uses each code",
+    "transfer.png": "The codes of clip A on the first frame of another clip B",
     "curves.png": "Training",
 }

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from farsighted_jax.cli import arguments
+from farsighted_jax.cli import arguments, evaluation_report
 
-SHEET_ROWS = 8
+# For runs from before `eval.gap_multiples` was a key.
+DEFAULT_GAP_MULTIPLES = (1, 2, 4, 8)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,13 +23,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="JSON file to write (default: CHECKPOINT/eval.json)")
     parser.add_argument("--step", type=int, help="training step (default: the newest)")
     parser.add_argument("--data-dir", help="folder of datasets, where it is not the run's own")
+    parser.add_argument("--evaluators", help="names with commas between (default: the run's eval.evaluators)")
     flags = arguments.parse_flags(parser, argv)
     folder = Path(flags.checkpoint)
     out = Path(flags.out or folder / "eval.json")
-    result = evaluate_run(folder, split=flags.split, step=flags.step, data_dir=flags.data_dir)
+    names = tuple(filter(None, flags.evaluators.split(","))) if flags.evaluators else None
+    result = evaluate_run(
+        folder, split=flags.split, step=flags.step, data_dir=flags.data_dir, evaluators=names
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    print(summary(result))
+    print(evaluation_report.summary(result))
     print(f"metrics: {out}\nfigures: {folder / 'figures'}")
     return 0
 
@@ -39,6 +44,7 @@ def evaluate_run(
     split: str = "val",
     step: int | None = None,
     data_dir: str | None = None,
+    evaluators: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run on a split and draws its figures.
 
@@ -47,9 +53,11 @@ def evaluate_run(
       split: of every dataset of the run's mixture.
       step: training step, the newest by default.
       data_dir: in place of the run's own `data.dir`.
+      evaluators: names, in place of the run's own `eval.evaluators`.
 
     Returns:
-      evaluator -> metrics, and "run": step, split, number of windows.
+      evaluator -> metrics, and "run": step, split, number of windows, and the
+      multiples of "gap_robustness" without a window, with the reason.
     """
     from farsighted_jax.cli.run import read_run, stream_for
     from farsighted_jax.evaluators.registry import evaluate
@@ -62,23 +70,27 @@ def evaluate_run(
     )
     fitted = stream_for(run.config, batch_size=batch_size, train=False, statistics=run.statistics, **place)
     functions = latent_action_functions(run)
+    names = tuple(evaluators or run.config.eval.evaluators)
+    gaps, not_tested = _gap_batches(run, batch_size, split, place) if "gap_robustness" in names else ({}, {})
     result = evaluate(
         functions,
         scored.epoch(),
-        run.config.eval.evaluators,
+        names,
         seed=run.config.seed,
         datasets=tuple(scored.specs.values()),
-        fit_batches=itertools.islice(_shuffled_batches(fitted), run.config.eval.fit_batches),
+        fit_batches=_some_batches(run, fitted),
         true_motion=_true_motion(place["dir"], scored.names, split),
         fit_true_motion=_true_motion(place["dir"], scored.names, run.config.data.split),
+        gaps=gaps,
     )
     result["run"] = {
         "step": run.step,
         "split": split,
         "windows": scored.num_windows,
         "datasets": list(scored.names),
+        **({"gaps_not_tested": not_tested} if not_tested else {}),
     }
-    _draw(folder / "figures", functions, scored, result)
+    evaluation_report.draw(folder / "figures", functions, scored, result)
     return result
 
 
@@ -88,47 +100,25 @@ def latent_action_functions(run):
     import numpy as np
 
     from farsighted_jax.evaluators.base import LatentActionFunctions
+    from farsighted_jax.lam.inference import LatentActions
 
     task = run.task
-    encode = jax.jit(task.encode)
-    decode = jax.jit(task.decode)
+    actions = LatentActions(task, run.params, run.model_state)
     loss = jax.jit(
         lambda params, state, batch, key: task.loss(params, state, batch, key, task.denominators(batch))
     )
-
-    def needed(batch):
-        return {name: batch[name] for name in task.fields}
 
     def metrics(batch):
         rows = {**batch, "row": np.arange(len(batch["rgb"]), dtype=np.int32)}
         return loss(run.params, run.model_state, rows, jax.random.key(0))[1][0]
 
     return LatentActionFunctions(
-        encode=lambda batch: encode(run.params, run.model_state, needed(batch)),
-        decode=lambda batch, quantized: decode(run.params, needed(batch), quantized),
-        codebook_size=task.quantizer.codebook_size,
-        num_slots=task.model.num_slots,
+        encode=actions.encode,
+        decode=actions.decode,
+        codebook_size=actions.codebook_size,
+        num_slots=actions.num_slots,
         metrics=metrics,
     )
-
-
-def summary(result: dict[str, Any]) -> str:
-    """The figures that matter most, a line a horizon."""
-    lines = [
-        f"step {result['run']['step']}, {result['run']['windows']} windows of {result['run']['split']!r}"
-    ]
-    reconstruction = result.get("reconstruction", {})
-    for horizon, psnr in reconstruction.get("psnr", {}).items():
-        copy, shuffled = (reconstruction[f"psnr_{name}"][horizon] for name in ("copy", "shuffled"))
-        lines.append(
-            f"  {horizon} s: PSNR {_shown(psnr)} dB, copy frame 0 {_shown(copy)}, "
-            f"shuffled codes {_shown(shuffled)}"
-        )
-    return "\n".join(lines)
-
-
-def _shown(value):
-    return "none" if value is None else f"{value:.2f}"
 
 
 def _true_motion(directory, names, split) -> Callable[[dict], Any] | None:
@@ -153,31 +143,26 @@ def _shuffled_batches(stream):
     return (stream.batch(step) for step in range(max(stream.num_windows // stream.batch_size, 1)))
 
 
-def _draw(folder, functions, stream, result):
-    from farsighted_jax.evaluators.outputs import model_outputs
-    from farsighted_jax.viz.codes import code_usage
-    from farsighted_jax.viz.depth import depth_sheet
-    from farsighted_jax.viz.frames import prediction_sheet
-
-    batch = spread_rows(stream, SHEET_ROWS)
-    outputs = model_outputs(functions, batch)
-    prediction_sheet(folder / "predictions.png", batch, outputs, rows=SHEET_ROWS)
-    if "depth" in batch:
-        depth_sheet(folder / "depth.png", batch, outputs, rows=SHEET_ROWS)
-    try:
-        code_usage(folder / "codes.png", result["codebook"])
-    except ImportError as error:
-        print(f"no code usage drawn: {error}")
+def _some_batches(run, stream):
+    return itertools.islice(_shuffled_batches(stream), run.config.eval.fit_batches)
 
 
-def spread_rows(stream, rows: int):
-    """Windows spread evenly over a split, as one batch of the stream's batch size."""
-    import numpy as np
+def _gap_batches(run, batch_size, split, place):
+    """Batches at each multiple of the trained offsets, and why others have none."""
+    from data_pipelines.errors import DatasetError
+    from farsighted_jax.cli.run import stream_for
+    from farsighted_jax.evaluators.registry import GapBatches
 
-    batches = list(stream.epoch())
-    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    complete = np.flatnonzero(whole["frame_valid"].all(axis=1))
-    candidates = complete if len(complete) else np.flatnonzero(whole["frame_valid"].any(axis=1))
-    chosen = candidates[np.linspace(0, len(candidates) - 1, rows).astype(int)]
-    padded = np.resize(chosen, stream.batch_size)
-    return {name: array[padded] for name, array in whole.items()}
+    multiples = run.config.eval.get("gap_multiples", DEFAULT_GAP_MULTIPLES)
+    found, not_tested = {}, {}
+    for multiple in multiples:
+        offsets_s = tuple(round(multiple * offset, 6) for offset in run.config.data.offsets_s)
+        options = {"batch_size": batch_size, "train": False, "statistics": run.statistics, **place}
+        try:
+            scored = stream_for(run.config, split=split, offsets_s=offsets_s, **options)
+            fitted = stream_for(run.config, offsets_s=offsets_s, **options)
+        except DatasetError as error:
+            not_tested[str(multiple)] = str(error)
+        else:
+            found[multiple] = GapBatches(scored.epoch(), _some_batches(run, fitted))
+    return found, not_tested

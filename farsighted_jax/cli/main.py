@@ -16,6 +16,11 @@ from farsighted_jax import __version__
 COMMANDS = {
     "train": ("farsighted_jax.cli.train", "train a model, or resume where a run stopped"),
     "evaluate": ("farsighted_jax.cli.evaluate", "evaluate a checkpoint on a held-out split"),
+    "label": ("farsighted_jax.cli.label", "write the codes of a dataset as an RLDS side dataset"),
+    "encode": ("farsighted_jax.cli.encode", "codes of a video, with a sheet of its keyframes"),
+    "decode": ("farsighted_jax.cli.decode", "frames and depth that codes predict from a picture"),
+    "transfer": ("farsighted_jax.cli.transfer", "the motion of one clip on the first frame of another"),
+    "retrieve": ("farsighted_jax.cli.retrieve", "clips whose codes are nearest to those of a clip"),
     "convert": ("farsighted_jax.cli.convert", "turn pretrained weights of other implementations into ours"),
     "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),
     "bench": ("farsighted_jax.cli.bench", "measure the data pipeline or a training step"),

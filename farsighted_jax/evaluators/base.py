@@ -55,19 +55,26 @@ class Setup:
       num_slots: Z.
       seed: of every random choice (shuffles, bootstrap).
       datasets: specifications by dataset index (`batch["dataset"]`).
+      functions: the model, for evaluators that look at more than each batch's
+        own codes and predictions.
+      gap_multiples: multiples of the trained offsets that "gap_robustness" gets batches of.
     """
 
     codebook_size: int
     num_slots: int
     seed: int = 0
     datasets: tuple[DatasetSpec, ...] = ()
+    functions: LatentActionFunctions | None = None
+    gap_multiples: tuple[int, ...] = ()
 
 
 class Evaluator(Protocol):
     """Accumulates over batches on the host.
 
     One that also learns from a training split has `update_fit(batch, outputs)`;
-    `outputs` come without the decoded frames there.
+    `outputs` come without the decoded frames there. One that looks at other
+    frame gaps has `update_gap_fit` and `update_gap(multiple, batch, outputs)`
+    in place of `update`.
 
     Attributes:
       needs: extra outputs it reads, a subset of {"decoded", "metrics"}.

@@ -69,7 +69,7 @@ class LatentProbe:
                     f"evaluator 'latent_probe' needs the batch field {name!r}; it has {sorted(batch)}"
                 )
         valid_Bt, ms_Bt, dataset_B = valid_transitions(batch), horizon_ms(batch), np.asarray(batch["dataset"])
-        thumbnail_BTE = _thumbnails(np.asarray(batch["rgb"]))
+        thumbnail_BTE = thumbnails(np.asarray(batch["rgb"]))
         for index in np.unique(dataset_B[valid_Bt.any(axis=1)]).tolist():
             spec = self._dataset(index).action
             if spec is None:
@@ -151,7 +151,8 @@ def _rows(batch, outputs, sample, k, spec: ActionSpec):
     return rows
 
 
-def _thumbnails(rgb_BTHW3):
+def thumbnails(rgb_BTHW3: np.ndarray) -> np.ndarray:
+    """Each frame area-averaged to at most 8x8 rgb, float32[B, T, E] within [0, 1]."""
     size = (min(THUMBNAIL, rgb_BTHW3.shape[3]), min(THUMBNAIL, rgb_BTHW3.shape[2]))
     frames = rgb_BTHW3.reshape(-1, *rgb_BTHW3.shape[2:])
     small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,38 @@ from farsighted_jax.evaluators.base import (
     Setup,
 )
 from farsighted_jax.evaluators.codebook import CodebookUsage
+from farsighted_jax.evaluators.composition import Composition
+from farsighted_jax.evaluators.controllability import Controllability
+from farsighted_jax.evaluators.gap_robustness import GapRobustness
 from farsighted_jax.evaluators.latent_probe import LatentProbe
 from farsighted_jax.evaluators.mean import TaskMetrics
 from farsighted_jax.evaluators.outputs import model_outputs
 from farsighted_jax.evaluators.reconstruction import Reconstruction
+from farsighted_jax.evaluators.transfer import Transfer
 
 EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
     "mean": TaskMetrics,
     "reconstruction": Reconstruction,
     "codebook": CodebookUsage,
     "latent_probe": LatentProbe,
+    "controllability": Controllability,
+    "composition": Composition,
+    "transfer": Transfer,
+    "gap_robustness": GapRobustness,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class GapBatches:
+    """Batches at a multiple of the trained offsets.
+
+    Attributes:
+      batches: the split to score, each window once.
+      fit_batches: the training split, or None without one.
+    """
+
+    batches: Iterable[Arrays]
+    fit_batches: Iterable[Arrays] | None = None
 
 
 def evaluate(
@@ -39,8 +61,11 @@ def evaluate(
     fit_batches: Iterable[Arrays] | None = None,
     true_motion: Callable[[Arrays], np.ndarray] | None = None,
     fit_true_motion: Callable[[Arrays], np.ndarray] | None = None,
+    gaps: Mapping[int, GapBatches] | None = None,
 ) -> dict[str, Any]:
     """Runs evaluators over a split; each batch is encoded once and decoded twice (own, shuffled codes).
+
+    Some evaluators call the model once more; they say so.
 
     Args:
       functions: the model.
@@ -54,6 +79,7 @@ def evaluate(
       true_motion: batch -> float32[B, t, R], the true displacement of what the
         actions move, where it is known; gives the ceiling of the probe.
       fit_true_motion: the same of the training split.
+      gaps: multiple of the trained offsets -> batches, for "gap_robustness".
 
     Returns:
       evaluator name -> metrics, ready for JSON.
@@ -64,8 +90,10 @@ def evaluate(
     for name in names:
         if name not in EVALUATORS:
             raise EvaluationError(f"unknown evaluator {name!r}; known: {sorted(EVALUATORS)}")
-    setup = Setup(functions.codebook_size, functions.num_slots, seed, tuple(datasets))
-    evaluators = {name: EVALUATORS[name](setup) for name in names}
+    gaps = dict(gaps or {})
+    setup = Setup(functions.codebook_size, functions.num_slots, seed, tuple(datasets), functions, tuple(gaps))
+    every = {name: EVALUATORS[name](setup) for name in names}
+    evaluators = {name: evaluator for name, evaluator in every.items() if hasattr(evaluator, "update")}
     fitting = [evaluator for evaluator in evaluators.values() if hasattr(evaluator, "update_fit")]
     if fit_batches is not None and fitting:
         for batch, outputs in _passed(functions, fit_batches, (), None, fit_true_motion):
@@ -73,13 +101,31 @@ def evaluate(
                 evaluator.update_fit(batch, outputs)
     needs = frozenset().union(*(evaluator.needs for evaluator in evaluators.values()))
     count = 0
-    for batch, outputs in _passed(functions, batches, needs, np.random.default_rng(seed), true_motion):
+    for batch, outputs in _passed(
+        functions, batches if evaluators else (), needs, np.random.default_rng(seed), true_motion
+    ):
         count += 1
         for evaluator in evaluators.values():
             evaluator.update(batch, outputs)
-    if not count:
+    if evaluators and not count:
         raise EvaluationError("the split to evaluate gave no batch")
-    return {name: evaluator.result() for name, evaluator in evaluators.items()}
+    _pass_gaps(functions, gaps, [each for each in every.values() if hasattr(each, "update_gap")])
+    return {name: evaluator.result() for name, evaluator in every.items()}
+
+
+def _pass_gaps(functions, gaps, evaluators):
+    if not evaluators:
+        return
+    needs = frozenset().union(*(evaluator.needs for evaluator in evaluators))
+    for multiple, streams in gaps.items():
+        for batch, outputs in _passed(functions, streams.fit_batches or (), (), None, None):
+            for evaluator in evaluators:
+                evaluator.update_gap_fit(multiple, batch, outputs)
+    # All fits first: whether there is a fit split decides how the scored part is read.
+    for multiple, streams in gaps.items():
+        for batch, outputs in _passed(functions, streams.batches, needs, None, None):
+            for evaluator in evaluators:
+                evaluator.update_gap(multiple, batch, outputs)
 
 
 def _passed(functions, batches, needs, rng, true_motion):

@@ -72,6 +72,46 @@ def probe_tables(result: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
+def motion_tables(result: Mapping[str, Any]) -> list[Table]:
+    """Controllability, composition and transfer, as far as a whole result holds them."""
+    tables = []
+    if "controllability" in result:
+        named = [
+            ("delta-PSNR, dB", "delta_psnr", 2),
+            ("inferred codes, dB", "psnr", 2),
+            ("random codes, dB", "psnr_random", 2),
+        ]
+        caption = "Controllability: inferred codes against random ones"
+        tables.append(_by_horizon(caption, result["controllability"], "num_samples", named))
+    if "composition" in result:
+        errors = result["composition"].get("encoded", {}) | {
+            f"num_{law}": counts for law, counts in result["composition"]["num_samples"].items()
+        }
+        for law, other, title in (
+            ("additivity", "first_alone", "z(0,k) against z(0,1) + z(1,k)"),
+            ("reversal", "unreversed", "z(0,k) against -z(k,0)"),
+        ):
+            named = [
+                ("error", f"{law}_centred", 2),
+                ("shuffled", f"{law}_shuffled_centred", 2),
+                (other.replace("_", " "), f"{other}_centred", 2),
+            ]
+            caption = f"Composition: {title}, before quantisation, centred, relative to the spread of z"
+            tables.append(_by_horizon(caption, errors, f"num_{law}", named))
+    for dataset, entry in result.get("transfer", {}).items():
+        named = [
+            ("codes that agree", "code_agreement", 2),
+            ("on A's own frame", "code_agreement_own", 2),
+            ("codes of B", "code_agreement_unmoved", 2),
+            ("vector error", "vector_error", 2),
+            ("on A's own frame", "vector_error_own", 2),
+            ("vectors of B", "vector_error_unmoved", 2),
+        ]
+        caption = f"Transfer of A's codes to frame 0 of B, {dataset}: the prediction is encoded again"
+        tables.append(_by_horizon(caption, entry, "num_samples", named))
+    return tables
+
+
 def _by_horizon(caption, result, count, named):
     named = [(title, name, digits) for title, name, digits in named if name in result]
     rows = [

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from data_pipelines.code_dataset import CodeReader
 from farsighted_jax.core import config as config_lib
 
 
@@ -97,10 +98,33 @@ def test_train_stop_resume_evaluate(config, tmp_path):
     assert result["reconstruction"]["psnr"].keys() == {"0.2", "0.4", "0.6"}
     probe = result["latent_probe"]["synthetic_easy"]["r2"]
     assert probe["true_motion"]["0.2"]["translation"] > 0.99
-    for name in ("predictions.png", "depth.png", "codes.png", "curves.png"):
+    assert {"controllability", "composition", "transfer"} <= result.keys()
+    for name in ("predictions.png", "depth.png", "codes.png", "curves.png", "transfer.png"):
         assert (run / "figures" / name).stat().st_size > 5000
+    gaps = run / "gaps.json"
+    farsighted("evaluate", "--checkpoint", run, "--evaluators", "gap_robustness", "--out", gaps)
+    gaps = json.loads(gaps.read_text())
+    tested = gaps["gap_robustness"]["synthetic_easy"]
+    assert tested["gap_s"] == {"1": 0.6, "2": 1.2} and tested["num_score"] == {"1": 27, "2": 18, "4": 0}
+    assert "8" in gaps["run"]["gaps_not_tested"] and set(gaps) == {"gap_robustness", "run"}
+    assert (run / "figures" / "gaps_synthetic_easy.png").stat().st_size > 5000
     saved = config_lib.from_json((run / "config.json").read_text())
     assert saved.total_steps == 4
+
+    clip = f"rlds:{saved.data.dir}/synthetic_easy:val:0"
+    codes, film = tmp_path / "codes.json", tmp_path / "film.mp4"
+    farsighted("encode", "--checkpoint", run, "--video", clip, "--out", codes)
+    farsighted("decode", "--checkpoint", run, "--image", clip, "--codes", codes, "--out", film)
+    assert codes.with_suffix(".png").stat().st_size > 5000 and film.stat().st_size > 2000
+    farsighted("label", "--checkpoint", run, "--out", tmp_path, "--split", "val", "--shards", "2")
+    labels = CodeReader(tmp_path, "synthetic_easy", "val")
+    assert labels.labels["model"] == json.loads(codes.read_text())["model"]
+    assert labels.episode(0).code_LtZ[0].tolist() == json.loads(codes.read_text())["clips"][0]["codes"]
+    other = farsighted(
+        "decode", "--checkpoint", tmp_path / "parts", "--step", "2", "--image", clip, "--codes", codes,
+        "--out", film, status=1,
+    )  # fmt: skip
+    assert "encode again with this checkpoint" in other.stderr
 
     refused = farsighted(*train, "--workdir", run, "--config.loss.rgb=2.0", status=1)
     assert "loss.rgb: 1.0 -> 2.0" in refused.stderr

@@ -132,4 +132,6 @@ def test_refusals_name_what_is_wrong(functions, batch_of):
         evaluate(functions, [batch], ["latent_probe"], seed=0)
     with pytest.raises(EvaluationError, match=r"'code'.*\(6, 2, 3\)"):
         evaluate(dataclasses.replace(functions, num_slots=3), [batch], ["codebook"], seed=0)
-    assert set(EVALUATORS) == {"mean", "reconstruction", "codebook", "latent_probe"}
+    expected = {"mean", "reconstruction", "codebook", "latent_probe"}
+    expected |= {"controllability", "composition", "transfer", "gap_robustness"}
+    assert set(EVALUATORS) == expected

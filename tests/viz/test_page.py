@@ -6,6 +6,7 @@ import pytest
 from farsighted_jax.viz.metric_tables import (
     codebook_table,
     depth_table,
+    motion_tables,
     probe_tables,
     reconstruction_table,
 )
@@ -104,3 +105,27 @@ def test_codebook_and_probe_tables():
     (table,) = probe_tables({"toy": entry, "video": {"protocol": "no action"}})
     assert table.rows == [("quantized", "0.2 s", "0.50 [0.10, 0.70]", "n/a")]
     assert "9 windows of 3 episodes at 0.2 s" in table.caption
+
+
+def test_motion_tables_show_what_was_evaluated():
+    assert motion_tables({"codebook": {}}) == []
+    result = {
+        "controllability": {
+            "num_samples": {"0.2": 7}, "delta_psnr": {"0.2": 3.0},
+            "psnr": {"0.2": 20.0}, "psnr_random": {"0.2": 17.0},
+        },
+        "composition": {
+            "num_samples": {"additivity": {"0.4": 6}, "reversal": {"0.2": 7}},
+            "encoded": {
+                "additivity_centred": {"0.4": 0.25}, "additivity_shuffled_centred": {"0.4": 2.0},
+                "reversal_centred": {"0.2": None}, "unreversed_centred": {"0.2": 4.0},
+            },
+        },
+        "transfer": {"toy": {"num_samples": {"0.2": 5}, "code_agreement": {"0.2": 0.75}}},
+    }  # fmt: skip
+    steered, additive, reversed_, moved = motion_tables(result)
+    assert steered.rows == [("0.2 s", "7", "3.00", "20.00", "17.00")]
+    assert additive.columns == ("horizon", "samples", "error", "shuffled")
+    assert additive.rows == [("0.4 s", "6", "0.25", "2.00")]
+    assert reversed_.rows == [("0.2 s", "7", "n/a", "4.00")]
+    assert moved.rows == [("0.2 s", "5", "0.75")] and "toy" in moved.caption

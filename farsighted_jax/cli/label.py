@@ -1,0 +1,158 @@
+"""`farsighted label`: codes of every window of every episode, as an RLDS side dataset.
+
+Shards that are done are verified and skipped, so that the same line resumes;
+hosts (or jobs, by --process-index and --process-count) share the shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from farsighted_jax.cli import arguments
+
+EPISODES_PER_SHARD = 256
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="farsighted label", description=__doc__)
+    parser.add_argument("--checkpoint", required=True, help="run folder")
+    parser.add_argument("--data", help="folder of datasets (default: the run's)")
+    parser.add_argument("--mixture", help="what to label, one side dataset each (default: the run's)")
+    parser.add_argument("--split", default="train", help="a whole split (default: train)")
+    parser.add_argument("--out", required=True, help="folder of datasets to write to")
+    parser.add_argument("--shards", type=int, help=f"files (default: one for {EPISODES_PER_SHARD} episodes)")
+    parser.add_argument("--batch-size", type=int, help="windows encoded at once (default: the run's)")
+    parser.add_argument("--step", type=int, help="training step (default: the newest)")
+    parser.add_argument("--process-index", type=int, help="this host (default: as jax says)")
+    parser.add_argument("--process-count", type=int, help="hosts (default: as jax says)")
+    flags = arguments.parse_flags(parser, argv)
+    for name in ("shards", "batch_size", "process_count"):
+        if getattr(flags, name) is not None and getattr(flags, name) < 1:
+            arguments.fail(parser, f"--{name.replace('_', '-')} is {getattr(flags, name)}, expected >= 1")
+    run(
+        Path(flags.out),
+        flags.checkpoint,
+        data_dir=flags.data,
+        mixture=flags.mixture,
+        split=flags.split,
+        num_shards=flags.shards,
+        batch_size=flags.batch_size,
+        step=flags.step,
+        process=(flags.process_index, flags.process_count),
+    )
+    return 0
+
+
+def run(
+    out: Path,
+    checkpoint: str,
+    *,
+    data_dir: str | None = None,
+    mixture: str | None = None,
+    split: str = "train",
+    num_shards: int | None = None,
+    batch_size: int | None = None,
+    step: int | None = None,
+    process: tuple[int | None, int | None] = (None, None),
+    report=print,
+) -> list[Path]:
+    """Labels this host's shards of each dataset of a mixture.
+
+    Args:
+      out: folder of datasets to write to.
+      checkpoint: run folder.
+      data_dir: folder of datasets, the run's by default.
+      mixture: what to label, the run's by default.
+      split: whole split of each dataset.
+      num_shards: files a dataset.
+      batch_size: windows encoded at once.
+      step: training step, the newest by default.
+      process: this host and the number of hosts, in place of jax's.
+      report: gets lines of progress.
+
+    Returns:
+      Folders of the side datasets.
+
+    Raises:
+      LabelError: `out` holds other labels, or `split` is a slice.
+      DatasetError, RecordError, KeyframeError: a dataset cannot be used.
+    """
+    import jax
+
+    from data_pipelines.mixture import parse_mixture
+    from farsighted_jax.cli.clips import load_model
+    from farsighted_jax.core.config import check_range
+
+    index = jax.process_index() if process[0] is None else process[0]
+    count = jax.process_count() if process[1] is None else process[1]
+    check_range("process_index", index, 0, count - 1)
+    devices = jax.local_devices()
+    model = load_model(checkpoint, step, devices)
+    data = model.run.config.data
+    rows = batch_size or model.run.config.eval.batch_size
+    rows = -(-rows // len(devices)) * len(devices)
+    folders = []
+    for name in parse_mixture(mixture or data.mixture):
+        opened = model.open_split(data_dir or data.dir, name, split)
+        shards = num_shards or -(-opened.num_episodes // EPISODES_PER_SHARD)
+        folders.append(
+            _label(out, model, opened, min(shards, opened.num_episodes), rows, (index, count), report)
+        )
+    return folders
+
+
+def _label(out, model, split, num_shards, rows, process, report):
+    import time
+
+    from data_pipelines.code_dataset import CodeWriter
+    from data_pipelines.trajectory import keyframe_steps
+    from farsighted_jax.lam.label import LabelSettings, label_shards
+
+    data = model.run.config.data
+    steps = keyframe_steps(split.spec.hz, model.offsets_s, split.name)
+    writer = CodeWriter(out, labels_of(model, split, steps, num_shards))
+    settings = LabelSettings(
+        model.offsets_s,
+        model.preprocessing,
+        camera=data.camera,
+        depth=model.depth_constants(split.name),
+        batch_size=rows,
+        readers=data.readers,
+    )
+    begin = time.perf_counter()
+    labelled = label_shards(
+        model.actions,
+        split,
+        writer,
+        settings,
+        range(num_shards)[process[0] :: process[1]],
+        report=lambda line: report(f"{split.name}:{split.split}: {line}"),
+    )
+    rate = labelled / (time.perf_counter() - begin)
+    state = "complete" if writer.finish() else "other hosts are not done yet"
+    report(f"{split.name}:{split.split}: {labelled} episodes labelled, {rate:.1f} a second; {state}")
+    report(f"codes: {writer.folder}")
+    return writer.folder
+
+
+def labels_of(model, split, steps, num_shards) -> dict:
+    """What a side dataset says about itself; two with different labels never mix."""
+    return {
+        "source": {
+            "dataset": split.name,
+            "version": split.version,
+            "split": split.split,
+            "fingerprint": split.fingerprint,
+            "num_episodes": split.num_episodes,
+            "camera": model.run.config.data.camera,
+            "hz": split.spec.hz,
+        },
+        "model": model.describe(),
+        "keyframe_steps": list(steps),
+        "num_slots": model.actions.num_slots,
+        "codebook_size": model.actions.codebook_size,
+        "num_shards": num_shards,
+    }

@@ -1,0 +1,115 @@
+"""An untrained tiny model, written datasets and videos, for the tools that use them."""
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from rlds_writer import write_rlds
+
+from data_pipelines.frame import Preprocessing
+from data_pipelines.rlds import open_split
+from data_pipelines.stream import open_stream
+from farsighted_jax.cli import clips
+from farsighted_jax.cli.run import Run, task_for, zero_batch
+from farsighted_jax.core import config as config_lib
+from farsighted_jax.lam.inference import LatentActions
+from farsighted_jax.lam.model import VARIANTS
+
+LENGTHS = {"train": (9, 5, 1, 4), "val": (6, 3)}
+FPS, SIZE = 5.0, 24
+
+
+def tool_config(data_dir):
+    config = config_lib.load("configs/lam_pretrain.py:tiny")
+    config.data.dir, config.data.mixture = str(data_dir), "tiny"
+    config.data.resolution, config.data.offsets_s = 16, (0.2, 0.6)
+    config.data.readers = 2
+    config.model.head, config.model.unroll = "pixels", 1
+    config.model.num_slots, config.model.code_width = 3, 5
+    config.quantizer.codebook_size = 7
+    config.eval.batch_size = 4
+    return config
+
+
+def random_params(shapes):
+    """Parameters from numpy: compiling the model's own initialisation would take longer than all tests."""
+    rng = np.random.default_rng(0)
+
+    def leaf(path, shape):
+        name = path[-1].key
+        # Kernels alone are large: what tells clips apart is the image, not a learned vector.
+        scale = 2 * np.prod(shape.shape[-2:-1]) ** -0.5 if name == "kernel" else 0.05
+        return (rng.normal(scale=scale, size=shape.shape) + (name == "scale")).astype(shape.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def far_apart(vectors, num):
+    """Rows that lie far from each other, so that no code is a tie."""
+    chosen = [0]
+    while len(chosen) < num:
+        distance = np.square(vectors[:, None] - vectors[chosen]).sum(axis=-1).min(axis=1)
+        chosen.append(int(distance.argmax()))
+    return vectors[chosen]
+
+
+@pytest.fixture(scope="session")
+def tool_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tool-data")
+    write_rlds(folder, lengths=LENGTHS, size=(SIZE, SIZE), depth="tensor")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tool_model(tool_data):
+    """An untrained model whose codebook lies among the vectors of the data, so that codes differ."""
+    config = tool_config(tool_data)
+    patch = pytest.MonkeyPatch()
+    # Smaller than any shipped variant, for the compiler's sake.
+    patch.setitem(VARIANTS, "tiny", {"width": 8, "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2})
+    task = task_for(config)
+    patch.undo()
+    shapes, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    params = random_params(shapes)
+    state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
+    stream = open_stream(config.data, batch_size=4, seed=0)
+    batches = [stream.batch(step) for step in range(3)]
+    encoded = [LatentActions(task, params, state).encode(batch)["encoded"] for batch in batches]
+    state["codebook"] = far_apart(np.concatenate(encoded).reshape(-1, 5), 7)
+    actions = LatentActions(task, params, state)
+    # Digests are tested where checkpoints are written; compiling one takes longer than the tests here.
+    actions.digest = "0123" * 16
+    run = Run(config, task, stream.statistics, 0, params, state)
+    return clips.Model(run, actions, config.data.offsets_s, Preprocessing(16))
+
+
+@pytest.fixture
+def loaded_once(monkeypatch, tool_model):
+    """Commands get the model of the session, so that its functions are compiled once."""
+    monkeypatch.setattr(clips, "load_model", lambda *args, **kwargs: tool_model)
+    return tool_model
+
+
+@pytest.fixture(scope="session")
+def tool_videos(tmp_path_factory, tool_data):
+    """The two validation episodes as folders of pictures, `ep0` and `ep1`."""
+    folder = tmp_path_factory.mktemp("tool-videos")
+    for episode in open_split(tool_data, "tiny", "val").episodes():
+        place = folder / f"ep{episode.index}"
+        place.mkdir()
+        for step in range(episode.num_steps):
+            (place / f"{step}.png").write_bytes(episode.rgb_bytes(step))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def read_film():
+    def read(path):
+        capture, frames = cv2.VideoCapture(str(path)), []
+        while True:
+            found, frame = capture.read()
+            if not found:
+                return np.stack(frames)[..., ::-1], capture.get(cv2.CAP_PROP_FPS)
+            frames.append(frame)
+
+    return read
