@@ -16,6 +16,7 @@ from farsighted_jax import __version__
 COMMANDS = {
     "train": ("farsighted_jax.cli.train", "train a model, or resume where a run stopped"),
     "evaluate": ("farsighted_jax.cli.evaluate", "evaluate a checkpoint on a held-out split"),
+    "convert": ("farsighted_jax.cli.convert", "turn pretrained weights of other implementations into ours"),
     "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),
     "bench": ("farsighted_jax.cli.bench", "measure the data pipeline or a training step"),
     "demo": ("farsighted_jax.cli.demo", "make synthetic data, train on it, show the figures"),
