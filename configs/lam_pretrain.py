@@ -70,7 +70,13 @@ def get_config(arg=None):
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
                 "levels": (8, 8),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
-            "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0},
+            "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0, "contrastive": 0.0},
+            "contrastive": {
+                "temperature": 0.1,
+                "jitter": 0.3,  # of the second view
+                "min_motion": 0.005,  # mean change of rgb within [0, 1]; below it a window is no negative
+                "other_episodes": False,  # as negatives too
+            },
             "optimizer": {
                 "learning_rate": 1e-3 if tiny else 1e-4,
                 "final_learning_rate": 1e-5 if tiny else 5e-5,

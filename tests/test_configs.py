@@ -86,6 +86,15 @@ def test_depth_that_is_read_must_not_be_off():
         task_for(config)
 
 
+def test_a_contrastive_loss_is_refused_under_accumulation():
+    config = load("configs/lam_pretrain.py:tiny")
+    config.loss.contrastive, config.data.windows_per_episode = 0.1, 4
+    assert task_for(config).weights.contrastive == 0.1
+    config.optimizer.accumulation = 2
+    with pytest.raises(config_lib.ConfigError, match="'optimizer.accumulation' is 2.*expected 1"):
+        task_for(config)
+
+
 def test_decay_reaches_matrices_alone():
     config = load("configs/lam_pretrain.py:small")
     params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
@@ -112,6 +121,8 @@ def test_a_configuration_survives_json():
         ("data.resolution", 60, "divisible"),
         ("quantizer.decay", 1.5, "quantizer.decay"),
         ("loss.rgb", -1.0, "loss.rgb"),
+        ("loss.contrastive", 0.1, "'data.windows_per_episode' is 1.*at least 2"),
+        ("contrastive.temperature", 0.0, "contrastive.temperature"),
         ("model.image_encoder", "pach", "did you mean 'patch'"),
         ("model.depth_input", "fused", "did you mean 'fuse'"),
         ("model.pyramid", (1, 4), "model.pyramid.*dilation 4 .*4 frames.*1..3"),

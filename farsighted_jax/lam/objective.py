@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.batch import BatchError, transition_valid
 from farsighted_jax.core.rng import sample_keys
+from farsighted_jax.lam.contrastive import Contrastive, num_compared
+from farsighted_jax.lam.contrastive import loss as contrastive_loss
 from farsighted_jax.lam.model import FarsightedLam
 from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.layers import vector_quantizer as vq
@@ -22,12 +24,16 @@ DEPTH_FIELDS = ("depth", "depth_valid")
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq"."""
+    """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq".
+
+    A weight of 0 for `contrastive` leaves the term out of the computation.
+    """
 
     rgb: float = 1.0
     depth: float = 0.1
     commit: float = 0.25
     codebook: float = 1.0
+    contrastive: float = 0.0
 
 
 def float_rgb(rgb):
@@ -58,13 +64,15 @@ def depth_mask(batch):
     return batch["depth_valid"][:, 1:] & transition_valid(batch["frame_valid"])[:, :, None, None, None]
 
 
-def denominators(batch):
-    """Numbers of valid transitions and depth pairs in a whole step batch, float32 scalars."""
+def denominators(weights: LossWeights, contrastive: Contrastive, batch):
+    """Numbers of valid transitions, depth pairs and compared transitions in a whole step batch."""
     counts = {"transitions": transition_valid(batch["frame_valid"]).sum(dtype=jnp.float32)}
     if "depth" in batch:
         along_x, along_y = depth_loss.pair_masks(depth_mask(batch))
         counts["depth_x"] = along_x.sum(dtype=jnp.float32)
         counts["depth_y"] = along_y.sum(dtype=jnp.float32)
+    if weights.contrastive:
+        counts["contrastive"] = num_compared(contrastive, batch, float_rgb(batch["rgb"]))
     return counts
 
 
@@ -72,6 +80,7 @@ def loss(
     model: FarsightedLam,
     quantizer: Quantizer,
     weights: LossWeights,
+    contrastive: Contrastive,
     params,
     model_state,
     batch,
@@ -86,7 +95,12 @@ def loss(
     inputs = encoder_inputs(model, batch)
     rgb_BTHWC = inputs[0]
     valid_Bt = transition_valid(batch["frame_valid"])
-    encoded_BtZU = quantizer.comparable(model.apply({"params": params}, *inputs, method="encode"))
+
+    def encode(rgb_BTHWC):
+        encoded_BtZU = model.apply({"params": params}, rgb_BTHWC, *inputs[1:], method="encode")
+        return quantizer.comparable(encoded_BtZU)
+
+    encoded_BtZU = encode(rgb_BTHWC)
     code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted_BtHWC, depth_BtHW1 = model.apply(
@@ -112,6 +126,10 @@ def loss(
         learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
         codebook_Bt = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
         terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
+    if weights.contrastive:
+        terms["contrastive"] = contrastive_loss(
+            contrastive, encode, batch, rgb_BTHWC, encoded_BtZU, key, counts["contrastive"]
+        )
     total = sum(getattr(weights, name) * term for name, term in terms.items())
 
     updates = _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, batch["row"], key)

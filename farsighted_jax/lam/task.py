@@ -13,6 +13,7 @@ from farsighted_jax.core.config import ConfigError, check_choice, check_range
 from farsighted_jax.core.rng import named_key
 from farsighted_jax.encoders.geometry import DEPTH_INPUTS
 from farsighted_jax.lam import objective
+from farsighted_jax.lam.contrastive import Contrastive
 from farsighted_jax.lam.decoder import HEADS
 from farsighted_jax.lam.model import VARIANTS, FarsightedLam
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
@@ -33,11 +34,13 @@ class LamTask:
       model: the linen module.
       quantizer: how codes are chosen and learned.
       weights: of the loss terms.
+      contrastive: settings of that term.
     """
 
     model: FarsightedLam
     quantizer: Quantizer
     weights: objective.LossWeights
+    contrastive: Contrastive = Contrastive()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -53,12 +56,20 @@ class LamTask:
 
     def denominators(self, batch):
         """See `core.task.Task.denominators`."""
-        return objective.denominators(batch)
+        return objective.denominators(self.weights, self.contrastive, batch)
 
     def loss(self, params, model_state, batch, key, denominators):
         """See `core.task.Task.loss`."""
         return objective.loss(
-            self.model, self.quantizer, self.weights, params, model_state, batch, key, denominators
+            self.model,
+            self.quantizer,
+            self.weights,
+            self.contrastive,
+            params,
+            model_state,
+            batch,
+            key,
+            denominators,
         )
 
     def merge_updates(self, first, second):
@@ -112,8 +123,8 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     Raises:
       ConfigError: an unknown variant, head, quantiser, distance, encoder or dtype, a size
         out of range, a patch that does not divide the resolution, a dilation
-        that reaches beyond the clip, or levels that do not give the code width
-        and the codebook size.
+        that reaches beyond the clip, levels that do not give the code width and
+        the codebook size, or a contrastive loss without negatives.
     """
     model, data = config["model"], config["data"]
     check_choice("model.variant", model["variant"], VARIANTS)
@@ -153,7 +164,30 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
         ),
         quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
+        _contrastive(config),
     )
+
+
+def _contrastive(config):
+    contrastive = Contrastive(**config["contrastive"])
+    check_range("contrastive.temperature", contrastive.temperature, 1e-4)
+    check_range("contrastive.jitter", contrastive.jitter, 0.0, 0.99)
+    check_range("contrastive.min_motion", contrastive.min_motion, 0.0, 1.0)
+    if not config["loss"]["contrastive"]:
+        return contrastive
+    accumulation = config["optimizer"]["accumulation"]
+    if accumulation > 1:
+        raise ConfigError(
+            f"configuration key 'loss.contrastive' is on, but 'optimizer.accumulation' is {accumulation}: "
+            "clips in another part of the batch would be no negatives; expected 1"
+        )
+    windows = config["data"]["windows_per_episode"]
+    if windows < 2 and not contrastive.other_episodes:
+        raise ConfigError(
+            f"configuration key 'loss.contrastive' is on, but 'data.windows_per_episode' is {windows}: "
+            "negatives are other windows of the same episode; expected at least 2"
+        )
+    return contrastive
 
 
 def _check_pyramid(model, num_frames):
