@@ -34,6 +34,7 @@ def get_config(arg=None):
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px
                 "offsets_s": (0.2, 0.4, 0.6),  # seconds from frame 0 to each keyframe
+                "dataset_offsets_s": (),  # (("droid", (0.1, 0.2, 0.3)),) gives a dataset offsets of its own
                 "action_horizon": 4,  # steps
                 "camera": "primary",
                 "depth": "auto",
@@ -50,9 +51,13 @@ def get_config(arg=None):
             "model": {
                 "variant": variant,
                 "head": "layers" if tiny else "pixels",
+                "image_encoder": "patch",
+                "depth_input": "none",  # "fuse": the encoder reads depth too
                 "num_slots": 4,
                 "code_width": 32 if tiny else 128,
                 "patch": 8 if tiny else 14,  # px
+                "pyramid": () if tiny else (1, 2),  # frames; dilations of the temporal pyramid, () for none
+                "pyramid_every": 2 if tiny else 4,  # blocks
                 "unroll": 2 if tiny else 1,  # blocks a loop iteration; all of them is faster on CPU
                 "dtype": "float32" if tiny else "bfloat16",
             },
@@ -63,6 +68,7 @@ def get_config(arg=None):
                 "decay": 0.99,
                 "restart_below": 0.1,  # of an even share
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
+                "levels": (8, 8),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
             "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0},
             "optimizer": {
@@ -76,8 +82,15 @@ def get_config(arg=None):
                 "accumulation": 1,
                 "ema_decay": 0.0,
                 "freeze": (),
-                "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook"),
+                "no_decay": (r"(bias|scale)$", "norm", "queries", "slots", "codebook", "taps"),
                 "max_bad_steps": 10,
+            },
+            "gate": {
+                "metric": "place_perplexity",  # of a slot of a transition; "": no gate
+                "minimum": 1.5,  # 1: the codes say the same of every clip
+                "start_step": 500,
+                "window": 100,  # steps
+                "patience": 3,  # low windows in a row; each restarts the codebook, the last stops the run
             },
             "checkpoint": {
                 "every": 100 if tiny else 2000,

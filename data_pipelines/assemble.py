@@ -19,7 +19,7 @@ from data_pipelines.frame import (
 )
 from data_pipelines.rlds import RldsSplit
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
-from farsighted_jax.core.normalization import ArrayStatistics, normalize, normalize_depth
+from farsighted_jax.core.normalization import ArrayStatistics, Normalizer, normalize_depth
 from farsighted_jax.core.spec import CameraSpec
 
 
@@ -60,7 +60,9 @@ class Assembler:
     ):
         """Takes the datasets in the order of their index in the mixture."""
         self._sources, self._preprocessing = tuple(sources), preprocessing
-        self._horizon, self._normalization, self._with_depth = action_horizon, normalization, with_depth
+        self._horizon, self._with_depth = action_horizon, with_depth
+        self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
+        self._states = [s.state and Normalizer(s.state, normalization) for s in sources]
         self._action_width = max((len(s.action.mean) for s in sources if s.action), default=0)
         self._state_width = max((len(s.state.mean) for s in sources if s.state), default=0)
 
@@ -173,25 +175,27 @@ class Assembler:
         batch["depth_valid"][place][..., 0] = valid
 
     def _write_numbers(self, batch, row, source, episode, window):
-        start = int(window.frames[0])
+        start, dataset = int(window.frames[0]), batch["dataset"][row]
         if source.depth is not None:
             batch["depth_center"][row], batch["depth_scale"][row] = source.depth
         if source.action is not None:
             spec = source.split.spec.action
-            actions_LM = oriented(episode.actions, spec)
-            gripper = [group == "gripper" for group in spec.groups]
-            width = actions_LM.shape[1]
-            normalized_LM = normalize(
-                actions_LM[start : start + self._horizon], source.action, self._normalization, gripper
-            )
-            chunk_JM, valid_J = action_chunk(normalized_LM, 0, self._horizon)
+            # What follows the window is not needed: an episode may have thousands of steps.
+            end = max(start + self._horizon, int(window.frames.max()) + 1)
+            actions_lM = oriented(episode.actions[start:end], spec)
+            width = actions_lM.shape[1]
+            normalized_JM = self._actions[dataset](actions_lM[: self._horizon])
+            chunk_JM, valid_J = action_chunk(normalized_JM, 0, self._horizon)
             batch["action"][row, :, :width] = chunk_JM
             batch["action_valid"][row, :, :width] = valid_J[:, None]
-            batch["action_sum"][row, :, :width] = action_sum(actions_LM, window, spec.delta)
+            batch["action_sum"][row, :, :width] = action_sum(actions_lM, window, spec.delta, begin=start)
             batch["action_sum_valid"][row, :, :width] = window.valid[1:, None]
         if source.state is not None:
             width = episode.states.shape[1]
-            batch["proprio"][row, :width] = normalize(
-                episode.states[start], source.state, self._normalization
-            )
+            batch["proprio"][row, :width] = self._states[dataset](episode.states[start])
             batch["proprio_valid"][row, :width] = True
+
+
+def _action_normalizer(source, normalization):
+    gripper = [group == "gripper" for group in source.split.spec.action.groups]
+    return Normalizer(source.action, normalization, gripper)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from tensorflow_datasets.core import features as tfds_features
 from tensorflow_datasets.core.example_parser import ExampleParserNp
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.errors import NonFiniteError, RecordError
 from data_pipelines.features import Features
@@ -21,56 +23,70 @@ class EpisodeParser:
     """Reads the parts of an episode that a specification names, and no others."""
 
     def __init__(self, features: Features, spec: DatasetSpec):
-        """Prepares TFDS's numpy parser; `features` must have passed `features.check_spec`."""
+        """Takes features that have passed `features.check_spec`."""
         self.spec = spec
         self._features = features
         names = [spec.action_key if spec.action else "", spec.state_key, spec.language_key]
-        keys = [f"steps/{name}" for name in names if name] or [f"steps/{spec.cameras[0].rgb_key}"]
-        self._numbers = self._parser(keys)
-        self._single = {
-            f"steps/{key}": self._parser([f"steps/{key}"])
-            for camera in spec.cameras
-            for key in (camera.rgb_key, camera.depth_key)
-            if key
-        }
-        self._metadata = self._parser([k for k in features.serialized if k.startswith("episode_metadata/")])
+        self._numbers = [f"steps/{name}" for name in names if name] or [f"steps/{spec.cameras[0].rgb_key}"]
+        self._metadata = [key for key in features.serialized if key.startswith("episode_metadata/")]
 
-    def numbers(self, record: bytes) -> Mapping[str, Any]:
+    def parse(self, record: bytes) -> Mapping[str, Any]:
+        """The record's features, still encoded; TFDS's own parser would decode the record anew each time."""
+        return tf_example_pb2.Example.FromString(record).features.feature
+
+    def numbers(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """Actions, states and instructions: key -> one row a step."""
-        return self._rows(_complete(self._numbers.parse_example(record)))
+        absent = [key for key in self._numbers if key not in stored]
+        if absent:
+            raise KeyError(f"the record lacks {absent}, which features.json declares")
+        return {key.removeprefix("steps/"): self._rows(stored, key) for key in self._numbers}
 
-    def column(self, record: bytes, key: str) -> Any:
+    def column(self, stored: Mapping[str, Any], record: bytes, key: str) -> Any:
         """One image or depth feature: one encoded value or array a step."""
-        return _complete(self._single[f"steps/{key}"].parse_example(record))[f"steps/{key}"]
+        key = f"steps/{key}"
+        if key in stored:
+            return self._values(stored[key], key)
+        # Ragged features stand under names of their own.
+        return self._by_tfds(record, [key])[key]
 
     def metadata(self, record: bytes) -> dict[str, Any]:
         """The episode's own features by key."""
-        stored = _complete(self._metadata.parse_example(record))
+        stored = self._by_tfds(record, self._metadata)
         return {key.removeprefix("episode_metadata/"): value for key, value in stored.items()}
 
     def leaf(self, key: str) -> Any:
         """TFDS feature of a step feature."""
         return self._features.leaves[f"steps/{key}"]
 
-    def _parser(self, keys):
-        return ExampleParserNp({key: self._features.serialized[key] for key in keys})
+    def _by_tfds(self, record, keys):
+        parser = ExampleParserNp({key: self._features.serialized[key] for key in keys})
+        stored = parser.parse_example(record)
+        absent = [key for key, values in stored.items() if values is None]
+        if absent:
+            raise KeyError(f"the record lacks {absent}, which features.json declares")
+        return stored
 
-    def _rows(self, stored):
-        rows = {}
-        for key, values in stored.items():
-            leaf = self._features.leaves[key]
-            if values.dtype == object and leaf.shape:
-                decoded = [leaf.decode_example_np(value) for value in values]
-                values = np.array(decoded, leaf.np_dtype).reshape(-1, *leaf.shape)
-            rows[key.removeprefix("steps/")] = values
-        return rows
+    def _values(self, feature, key):
+        """Texts and encoded images as a list of bytes, which copies only those asked for; else an array."""
+        kind, info = feature.WhichOneof("kind"), self._features.serialized[key]
+        if kind is None or (info.np_dtype == np.object_ and kind != "bytes_list"):
+            raise TypeError(f"{key!r} holds {kind}, expected {info.np_dtype}")
+        values = getattr(feature, kind).value
+        if info.np_dtype == np.object_ and len(info.shape) == 1:
+            return values
+        shape = [-1 if size is None else size for size in info.shape]
+        try:
+            return np.array(values, info.np_dtype).reshape(shape)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{key!r}: {error}") from error
 
-
-def _complete(stored):
-    absent = [key for key, values in stored.items() if values is None]
-    if absent:
-        raise KeyError(f"the record lacks {absent}, which features.json declares")
-    return stored
+    def _rows(self, stored, key):
+        values, leaf = self._values(stored[key], key), self._features.leaves[key]
+        # Of images only the number counts here, for video without actions, state and instruction.
+        if leaf.shape and not isinstance(values, np.ndarray) and not isinstance(leaf, tfds_features.Image):
+            decoded = [leaf.decode_example_np(value) for value in values]
+            return np.array(decoded, leaf.np_dtype).reshape(-1, *leaf.shape)
+        return values
 
 
 class Episode:
@@ -92,6 +108,7 @@ class Episode:
         "instruction",
         "_parser",
         "_record",
+        "_stored",
         "_place",
         "_columns",
     )
@@ -112,7 +129,8 @@ class Episode:
         self._parser, self._record, self._place, self.index = parser, record, place, index
         self._columns: dict[str, Any] = {}
         spec = parser.spec
-        rows = self._guarded(lambda: parser.numbers(record), "its numbers")
+        self._stored = self._guarded(lambda: parser.parse(record), "its numbers")
+        rows = self._guarded(lambda: parser.numbers(self._stored), "its numbers")
         lengths = {key: len(values) for key, values in rows.items()}
         if len(set(lengths.values())) != 1:
             raise self._error(f"features differ in length: {lengths}")
@@ -163,7 +181,9 @@ class Episode:
 
     def _column(self, key):
         if key not in self._columns:
-            values = self._guarded(lambda: self._parser.column(self._record, key), f"key {key!r}")
+            values = self._guarded(
+                lambda: self._parser.column(self._stored, self._record, key), f"key {key!r}"
+            )
             if len(values) != self.num_steps:
                 raise self._error(f"key {key!r}: {len(values)} steps, expected {self.num_steps}")
             self._columns[key] = values

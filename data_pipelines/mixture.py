@@ -127,6 +127,8 @@ class Interleave:
 
     def locate(self, unit: int) -> tuple[int, int]:
         """(dataset, position in that dataset's own stream) of a unit."""
+        if len(self.weights[0]) == 1:
+            return 0, unit
         before, after = self.counts(unit), self.counts(unit + 1)
         dataset = next(d for d, (a, b) in enumerate(zip(before, after, strict=True)) if b > a)
         return dataset, before[dataset]

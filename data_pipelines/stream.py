@@ -40,6 +40,7 @@ class StreamSettings:
       split: of every dataset, e.g. "train" or "train[:90%]".
       resolution: height and width of the images in pixels.
       offsets_s: seconds from frame 0 to each further keyframe.
+      dataset_offsets_s: (dataset, offsets) pairs of datasets that have others, as many of them.
       action_horizon: steps J of the action chunk.
       camera: role of the camera.
       depth: "auto" (if any dataset has it), "on" (every dataset must), "off".
@@ -69,6 +70,7 @@ class StreamSettings:
     cache_dir: str = ""
     normalization: str = "q01_q99"
     timeout_s: float = 300.0
+    dataset_offsets_s: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
@@ -78,6 +80,16 @@ class StreamSettings:
             check_range(f"data.{name}", getattr(self, name), low=1)
         for name in ("shift", "jitter"):
             check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
+        for name, offsets_s in self.dataset_offsets_s:
+            if len(offsets_s) != len(self.offsets_s):
+                raise ConfigError(
+                    f"configuration key 'data.dataset_offsets_s': {len(offsets_s)} offsets "
+                    f"{tuple(offsets_s)} for {name!r}, expected {len(self.offsets_s)} as in data.offsets_s"
+                )
+
+    def offsets_of(self, dataset: str) -> tuple[float, ...]:
+        """Seconds from frame 0 to each further keyframe of one dataset."""
+        return tuple(dict(self.dataset_offsets_s).get(dataset, self.offsets_s))
 
     @classmethod
     def of(cls, data_config: Mapping[str, Any]) -> StreamSettings:
@@ -131,6 +143,8 @@ def open_stream(
     cv2.setNumThreads(0)
     schedule = mixture.checked_schedule(schedule or [(0, mixture.parse_mixture(settings.mixture))])
     names = mixture.dataset_names(schedule)
+    for name, _ in settings.dataset_offsets_s:
+        check_choice("data.dataset_offsets_s", name, names)
     splits = [
         open_split(
             settings.dir,
@@ -333,7 +347,7 @@ def _source(split, settings, with_depth, given):
     """A dataset ready to be read, and its statistics for JSON; `given` ones replace the split's own."""
     spec, cache_dir = split.spec, settings.cache_dir or None
     camera = spec.camera(settings.camera)
-    steps = keyframe_steps(spec.hz, settings.offsets_s, split.name)
+    steps = keyframe_steps(spec.hz, settings.offsets_of(split.name), split.name)
     found = split_statistics(split, cache_dir)
     if given is None:
         depth = None

@@ -9,6 +9,7 @@ the first transition exists, so an episode of L steps has L - steps[0] windows.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,33 @@ from farsighted_jax.core.spec import ActionSpec
 
 class KeyframeError(ValueError):
     """Offsets in seconds that the frame rate of a dataset cannot tell apart."""
+
+
+def linear_offsets(last_s: float, count: int) -> tuple[float, ...]:
+    """`count` offsets, evenly spaced up to `last_s` seconds: (0.6, 3) gives (0.2, 0.4, 0.6).
+
+    Raises:
+      KeyframeError: last_s <= 0 or count < 1.
+    """
+    if last_s <= 0 or count < 1:
+        raise KeyframeError(f"linear offsets: last_s {last_s} and count {count}, expected > 0 and >= 1")
+    return tuple(round(last_s * k / count, 6) for k in range(1, count + 1))
+
+
+def geometric_offsets(first_s: float, count: int, ratio: float = 2.0) -> tuple[float, ...]:
+    """`count` offsets, each `ratio` times the one before: (0.1, 4) gives (0.1, 0.2, 0.4, 0.8).
+
+    Few keyframes look near and far at once.
+
+    Raises:
+      KeyframeError: first_s <= 0, count < 1 or ratio <= 1.
+    """
+    if first_s <= 0 or count < 1 or ratio <= 1:
+        raise KeyframeError(
+            f"geometric offsets: first_s {first_s}, count {count} and ratio {ratio}, "
+            "expected > 0, >= 1 and > 1"
+        )
+    return tuple(round(first_s * ratio**k, 6) for k in range(count))
 
 
 def keyframe_steps(hz: float, offsets_s: Sequence[float], dataset: str = "") -> tuple[int, ...]:
@@ -97,20 +125,21 @@ def action_chunk(actions_LM: np.ndarray, start: int, horizon: int) -> tuple[np.n
     return chunk_JM, np.arange(horizon) < len(taken_JM)
 
 
-def action_sum(actions_LM: np.ndarray, window: Window, delta: Sequence[bool]) -> np.ndarray:
+def action_sum(actions_LM: np.ndarray, window: Window, delta: Sequence[bool], begin: int = 0) -> np.ndarray:
     """What the actions add up to between frame 0 and each further keyframe.
 
     Args:
-      actions_LM: float[L, M] of the whole episode.
+      actions_LM: float[L, M] of the episode, from step `begin` to the last keyframe at least.
       window: keyframes.
       delta: M flags; True for a change a step, False for an absolute value.
+      begin: step of the first row, at most that of frame 0.
 
     Returns:
       float32[t, M]: the sum over the steps [frame 0, frame k) of delta
       dimensions, the change of absolute ones; 0 where frame k does not exist.
     """
     first, last = int(window.frames[0]), int(window.frames.max())
-    span_lM = np.asarray(actions_LM[first : last + 1], np.float64)
+    span_lM = np.asarray(actions_LM[first - begin : last + 1 - begin], np.float64)
     # Row i: sum of the actions before step i, and change up to it. Row 0, which missing frames take, is zero.
     summed_lM = np.cumsum(span_lM, axis=0) - span_lM
     per_step_lM = np.where(np.asarray(delta, bool), summed_lM, span_lM - span_lM[0])
@@ -120,8 +149,13 @@ def action_sum(actions_LM: np.ndarray, window: Window, delta: Sequence[bool]) ->
 
 def oriented(actions_LM: np.ndarray, spec: ActionSpec) -> np.ndarray:
     """Actions with the gripper in our polarity (1 = open, 0 = closed), float32[L, M]; the rest as stored."""
+    offset, scale = _orientation(spec)
+    return ((np.asarray(actions_LM, np.float64) - offset) / scale).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=128)
+def _orientation(spec):
     gripper = np.array([group == "gripper" for group in spec.groups])
     absolute = gripper & ~np.array(spec.delta)
     offset = np.where(absolute, spec.gripper_closed, 0.0)
-    scale = np.where(gripper, spec.gripper_open - spec.gripper_closed, 1.0)
-    return ((np.asarray(actions_LM, np.float64) - offset) / scale).astype(np.float32)
+    return offset, np.where(gripper, spec.gripper_open - spec.gripper_closed, 1.0)

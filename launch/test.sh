@@ -9,4 +9,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 
 cd "$root"
-exec "$python" -m pytest "$@"
+# A worker a core; tests/conftest.py says what goes to one worker. A later -n or --dist wins.
+exec "$python" -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

@@ -16,9 +16,44 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax-tests"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest  # noqa: E402  (after the environment is set)
+from quick_compilation import with_quick_compilation  # noqa: E402
+
+# They take longest. Begun first, they leave no worker alone with them at the end.
+LONGEST = ("train", "sharding", "lam", "layers")
+# Their files share what they compile.
+TOGETHER = ("lam",)
+
+
+def pytest_configure(config):
+    """Makes compiling quick; the slow tier runs what users run."""
+    if "not slow" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] = with_quick_compilation(os.environ["XLA_FLAGS"])
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest folders first, in the same order for every worker."""
+    folders = [item.path.relative_to(ROOT / "tests").parts[0] for item in items]
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    order = sorted(range(len(items)), key=lambda i: rank.get(folders[i], len(LONGEST)))
+    items[:] = [items[i] for i in order]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`: a file to one worker, and so the folders of `TOGETHER`."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            folder = next((name for name in TOGETHER if nodeid.startswith(f"tests/{name}/")), None)
+            return folder or super()._split_scope(nodeid)
+
+    return ByFileOrFolder(config, log)
 
 
 def pytest_addoption(parser):

@@ -11,6 +11,8 @@ from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core import tree
 from farsighted_jax.lam.model import VARIANTS
+from farsighted_jax.sharding.mesh import make_mesh
+from farsighted_jax.sharding.rules import DEFAULT_RULES, state_shardings
 from farsighted_jax.train.optimizer import decay_mask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,13 +66,33 @@ def test_the_loss_traces_at_full_size(reference):
     assert not tree.structure_difference(params, gradient)
 
 
-def test_decay_reaches_matrices_alone():
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_every_parameter_has_its_place_on_a_mesh(reference):
+    config, mesh = load(reference), make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    params, state = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
+    shardings = state_shardings(mesh, DEFAULT_RULES, {"params": params, "model_state": state})
+    placed = {path: leaf.spec for path, leaf in tree.flat_paths(shardings["params"]).items()}
+    split = {path.rpartition("/")[2] for path, spec in placed.items() if any(spec)}
+    assert split == {"kernel"}
+
+
+def test_depth_that_is_read_must_not_be_off():
     config = load("configs/lam_pretrain.py:tiny")
+    config.model.depth_input = "fuse"
+    params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
+    assert params["depth_fusion"]["gate"].shape == (VARIANTS["tiny"]["width"],)
+    config.data.depth = "off"
+    with pytest.raises(config_lib.ConfigError, match="data.depth.*'auto' or 'on'"):
+        task_for(config)
+
+
+def test_decay_reaches_matrices_alone():
+    config = load("configs/lam_pretrain.py:small")
     params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
     decays = tree.flat_paths(decay_mask(params, config.optimizer.no_decay))
     assert {path.rpartition("/")[2] for path, decayed in decays.items() if decayed} == {"kernel"}
     assert {path.rpartition("/")[2] for path, decayed in decays.items() if not decayed} == {
-        "bias", "scale", "queries", "slots"
+        "bias", "scale", "queries", "slots", "taps"
     }  # fmt: skip
 
 
@@ -90,6 +112,10 @@ def test_a_configuration_survives_json():
         ("data.resolution", 60, "divisible"),
         ("quantizer.decay", 1.5, "quantizer.decay"),
         ("loss.rgb", -1.0, "loss.rgb"),
+        ("model.image_encoder", "pach", "did you mean 'patch'"),
+        ("model.depth_input", "fused", "did you mean 'fuse'"),
+        ("model.pyramid", (1, 4), "model.pyramid.*dilation 4 .*4 frames.*1..3"),
+        ("quantizer.name", "fsq", r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),
     ],
 )
 def test_a_wrong_value_is_named(key, value, named):

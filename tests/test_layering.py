@@ -38,6 +38,8 @@ LEVELS = {
 # Importer -> packages of its own level that it may import.
 SIDEWAYS = {
     "data_pipelines": {"farsighted_jax.core"},
+    # A table of names belongs to a network and asks it for its shapes.
+    "farsighted_jax.pretrained": {"farsighted_jax.encoders"},
     "farsighted_jax.evaluators": {"farsighted_jax.rollout"},
     "farsighted_jax.rollout": {"farsighted_jax.serving"},
     "farsighted_jax.cli": {"farsighted_jax.bench"},

@@ -61,6 +61,9 @@ class ToyTask:
             "batch_mean": (updates["sum"].sum(), updates["count"])
         }
 
+    def restarted_model_state(self, model_state, updates):
+        return {"mean": jnp.zeros_like(model_state["mean"])}
+
 
 @dataclasses.dataclass
 class ToyStream:
@@ -109,6 +112,7 @@ def toy_config(**changes):
                 weight_decay=0.1, clip_norm=1.0, accumulation=1, ema_decay=0.0, freeze=(),
                 no_decay=(r"bias$",), max_bad_steps=3,
             ),
+            gate=dict(metric="", minimum=0.0, start_step=4, window=3, patience=2),
             checkpoint=dict(every=100, keep_last=2, keep_every=0, async_save=True),
             mesh=dict(data=-1, fsdp=1, tensor=1),
             data=dict(dir="", readers=1, prefetch=1),

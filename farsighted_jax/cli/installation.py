@@ -27,6 +27,7 @@ EXTRAS = {
     "build": ("tensorflow",),
     "gcs": ("gcsfs",),
     "convert": ("safetensors", "huggingface_hub"),
+    "parity": ("torch", "transformers"),
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld",),
     "plot": ("matplotlib",),

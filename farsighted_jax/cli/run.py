@@ -95,7 +95,11 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
 def zero_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     """Zeros with the shapes that the model's parameters depend on, without opening any data."""
     T, size = len(config.data.offsets_s) + 1, config.data.resolution
-    return {
+    depth = {
+        "depth": np.zeros((1, T, size, size, 1), np.float32),
+        "depth_valid": np.zeros((1, T, size, size, 1), bool),
+    }
+    return (depth if config.model.depth_input == "fuse" else {}) | {
         "rgb": np.zeros((1, T, size, size, 3), np.uint8),
         "time_s": np.zeros((1, T), np.float32),
         "frame_valid": np.ones((1, T), bool),

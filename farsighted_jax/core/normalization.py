@@ -74,13 +74,32 @@ def _offset_and_scale(shape, statistics, mode, keep):
     # A constant dimension is centred, not divided by nothing.
     scale = np.where(scale < 1e-8, 1.0, scale)
     keep = np.zeros(len(offset), bool) if keep is None else np.asarray(keep, bool)
-    # Broadcasting would accept a vector of one dimension and act on all.
-    if shape[-1:] != offset.shape or keep.shape != offset.shape:
-        raise NormalizationError(
-            f"statistics of {len(offset)} dimensions do not fit values of shape {tuple(shape)} "
-            f"with {len(keep)} keep flags"
-        )
+    _check_width(shape, len(offset), len(keep))
     return np.where(keep, 0.0, offset), np.where(keep, 1.0, scale)
+
+
+def _check_width(shape, width, num_flags):
+    # Broadcasting would accept a vector of one dimension and act on all.
+    if shape[-1:] != (width,) or num_flags != width:
+        raise NormalizationError(
+            f"statistics of {width} dimensions do not fit values of shape {tuple(shape)} "
+            f"with {num_flags} keep flags"
+        )
+
+
+class Normalizer:
+    """`normalize` with everything but x settled, for many small calls."""
+
+    def __init__(
+        self, statistics: ArrayStatistics, mode: str = "q01_q99", keep: Sequence[bool] | None = None
+    ):
+        """Takes the arguments of `normalize`."""
+        self._offset, self._scale = _offset_and_scale(statistics.mean.shape, statistics, mode, keep)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """As `normalize`."""
+        _check_width(np.shape(x), len(self._offset), len(self._offset))
+        return ((np.asarray(x, np.float64) - self._offset) / self._scale).astype(np.float32)
 
 
 def normalize(
@@ -103,8 +122,7 @@ def normalize(
     Raises:
       NormalizationError: an unknown mode, or another number of dimensions than M.
     """
-    offset, scale = _offset_and_scale(np.shape(x), statistics, mode, keep)
-    return ((np.asarray(x, np.float64) - offset) / scale).astype(np.float32)
+    return Normalizer(statistics, mode, keep)(x)
 
 
 def denormalize(

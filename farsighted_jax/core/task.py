@@ -50,3 +50,14 @@ class Task(Protocol):
 
     def next_model_state(self, model_state: dict[str, Any], updates: Any) -> tuple[dict[str, Any], Metrics]:
         """Model state after a step, and metrics of it, from the merged updates of all micro-batches."""
+
+    def restarted_model_state(self, model_state: dict[str, Any], updates: Any) -> dict[str, Any]:
+        """Model state whose collapsed part starts anew; a health gate calls it, and nothing else.
+
+        Args:
+          model_state: after the step.
+          updates: merged over the step.
+
+        Returns:
+          A tree of the same shapes; `model_state` itself where there is nothing to restart.
+        """

@@ -27,6 +27,8 @@ class SpaceTimeEncoder(nn.Module):
       exact_gelu: see `FeedForward`.
       unroll: see `SpaceTimeTransformer`.
       dtype: of the computation.
+      pyramid: see `SpaceTimeTransformer`.
+      pyramid_every: see `SpaceTimeTransformer`.
     """
 
     width: int
@@ -38,6 +40,8 @@ class SpaceTimeEncoder(nn.Module):
     exact_gelu: bool = False
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    pyramid: tuple[int, ...] = ()
+    pyramid_every: int = 4
 
     @nn.compact
     def __call__(self, tokens_BTNE, time_s_BT, grid: tuple[int, int]):
@@ -60,7 +64,15 @@ class SpaceTimeEncoder(nn.Module):
         x_BTSD = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="width_norm")(x_BTSD)
         x_BTSD = x_BTSD + self._position(time_s_BT, N, grid).astype(self.dtype)
         stack = SpaceTimeTransformer(
-            self.depth, self.num_heads, True, self.exact_gelu, self.unroll, self.dtype, name="transformer"
+            self.depth,
+            self.num_heads,
+            True,
+            self.exact_gelu,
+            self.unroll,
+            self.dtype,
+            self.pyramid,
+            self.pyramid_every,
+            name="transformer",
         )
         x_BTSD = stack(x_BTSD)
         slots_BtZD = x_BTSD[:, 1:, : self.num_slots]

@@ -15,9 +15,6 @@ from farsighted_jax.lam.task import LamTask
 from farsighted_jax.sharding.mesh import make_mesh
 from farsighted_jax.sharding.place import batch_sharding
 
-# What a model may read of a batch; absent ones are left out.
-INPUTS = ("rgb", "time_s", "depth", "depth_valid")
-
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -58,6 +55,7 @@ class LatentActions:
             whole = NamedSharding(mesh, PartitionSpec())
             params, model_state = jax.device_put((params, model_state), whole)
         self._weights = params, model_state
+        self._fields = task.fields
         self._encode, self._decode = _compiled(task)
 
     @functools.cached_property
@@ -71,11 +69,11 @@ class LatentActions:
 
     def encode(self, batch: Arrays) -> dict[str, jax.Array]:
         """Codes of a batch of clips, see `LamTask.encode`."""
-        return self._encode(*self._weights, self._inputs(batch))
+        return self._encode(*self._weights, self._placed(self._inputs(batch)))
 
     def decode(self, batch: Arrays, quantized_BtZU: np.ndarray) -> dict[str, jax.Array]:
         """Frames and depth from frame 0 of each clip and codes, see `LamTask.decode`."""
-        return self._decode(self._weights[0], self._inputs(batch), quantized_BtZU)
+        return self._decode(self._weights[0], self._placed(self._inputs(batch)), quantized_BtZU)
 
     def encode_rows(self, batch: Arrays, rows: int) -> dict[str, np.ndarray]:
         """As `encode` for any number of clips, `rows` at a time, so that one compilation serves all."""
@@ -83,8 +81,8 @@ class LatentActions:
         parts = []
         for first in range(0, num, rows):
             chosen = np.minimum(np.arange(first, first + rows), num - 1)
-            part = {name: batch[name][chosen] for name in INPUTS if name in batch}
-            parts.append(jax.device_get(self.encode(part)))
+            part = {name: values[chosen] for name, values in self._inputs(batch).items()}
+            parts.append(jax.device_get(self._encode(*self._weights, self._placed(part))))
         return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
 
     def vectors(self, code_BtZ: np.ndarray) -> np.ndarray:
@@ -98,7 +96,10 @@ class LatentActions:
         return self._codebook_VU[code_BtZ]
 
     def _inputs(self, batch):
-        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        """The fields that the model reads; an absent one is the model's error, which names it."""
+        return {name: batch[name] for name in self._fields if name in batch}
+
+    def _placed(self, inputs):
         return inputs if self._rows is None else jax.device_put(inputs, self._rows)
 
 

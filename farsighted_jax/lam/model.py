@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.encoders.geometry import DepthFusion
 from farsighted_jax.encoders.patch import PatchEncoder
 from farsighted_jax.lam.decoder import SpatialDecoder
 from farsighted_jax.lam.encoder import SpaceTimeEncoder
@@ -35,6 +36,9 @@ class FarsightedLam(nn.Module):
       codebook_size: V where the codebook is a parameter (quantiser "gradient"), else 0.
       unroll: see `SpaceTimeTransformer`.
       dtype: of the computation.
+      pyramid: see `SpaceTimeTransformer`; of the encoder.
+      pyramid_every: see `SpaceTimeTransformer`.
+      depth_input: "none", or "fuse": the encoder also reads the depth of the clip.
     """
 
     width: int
@@ -48,10 +52,15 @@ class FarsightedLam(nn.Module):
     codebook_size: int = 0
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    pyramid: tuple[int, ...] = ()
+    pyramid_every: int = 4
+    depth_input: str = "none"
 
     def setup(self):
         """Makes the parts; flax calls it."""
         self.image_encoder = PatchEncoder(self.width, self.patch, self.dtype)
+        if self.depth_input == "fuse":
+            self.depth_fusion = DepthFusion(self.patch, self.dtype)
         self.encoder = SpaceTimeEncoder(
             self.width,
             self.encoder_depth,
@@ -60,6 +69,8 @@ class FarsightedLam(nn.Module):
             self.code_width,
             unroll=self.unroll,
             dtype=self.dtype,
+            pyramid=self.pyramid,
+            pyramid_every=self.pyramid_every,
         )
         self.decoder = SpatialDecoder(
             self.width, self.decoder_depth, self.num_heads, self.patch, self.head, self.unroll, self.dtype
@@ -68,16 +79,29 @@ class FarsightedLam(nn.Module):
             scale = nn.initializers.normal(self.code_width**-0.5)
             self.codebook = self.param("codebook", scale, (self.codebook_size, self.code_width))
 
-    def encode(self, rgb_BTHWC, time_s_BT):
-        """Clip float[B, T, H, W, C] within [0, 1] -> float32[B, t, Z, U], before quantisation."""
+    def encode(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None):
+        """Clip -> vectors before quantisation.
+
+        Args:
+          rgb_BTHWC: float[B, T, H, W, C] within [0, 1].
+          time_s_BT: float32[B, T] seconds since frame 0.
+          depth_BTHW1: float32[B, T, H, W, 1] normalised log depth; for `depth_input` "fuse" alone.
+          depth_valid_BTHW1: bool[B, T, H, W, 1] where it was measured.
+
+        Returns:
+          float32[B, t, Z, U].
+        """
         grid = grid_size(*rgb_BTHWC.shape[2:4], self.patch)
-        return self.encoder(self.image_encoder(rgb_BTHWC), time_s_BT, grid)
+        tokens_BTNE = self.image_encoder(rgb_BTHWC)
+        if self.depth_input == "fuse":
+            tokens_BTNE = self.depth_fusion(tokens_BTNE, depth_BTHW1, depth_valid_BTHW1)
+        return self.encoder(tokens_BTNE, time_s_BT, grid)
 
     def decode(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
         """Frame 0 and codes -> rgb and depth of every frame k; see `SpatialDecoder`."""
         return self.decoder(rgb_BHWC, quantized_BtZU, time_s_Bt)
 
-    def __call__(self, rgb_BTHWC, time_s_BT):
+    def __call__(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None):
         """Encodes and decodes without quantising; touches every parameter, for `init`."""
-        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT)
+        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT, depth_BTHW1, depth_valid_BTHW1)
         return self.decode(rgb_BTHWC[:, 0], encoded_BtZU, time_s_BT[:, 1:])

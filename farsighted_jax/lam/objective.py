@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import transition_valid
+from farsighted_jax.core.batch import BatchError, transition_valid
 from farsighted_jax.core.rng import sample_keys
 from farsighted_jax.lam.model import FarsightedLam
 from farsighted_jax.lam.quantizer import Quantizer
@@ -17,10 +17,12 @@ from farsighted_jax.losses import quantizer as quantizer_loss
 from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
+DEPTH_FIELDS = ("depth", "depth_valid")
+
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term; `codebook` counts for the quantiser "gradient" alone."""
+    """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq"."""
 
     rgb: float = 1.0
     depth: float = 0.1
@@ -31,6 +33,24 @@ class LossWeights:
 def float_rgb(rgb):
     """uint8 0..255 -> float32 [0, 1]."""
     return rgb.astype(jnp.float32) / 255.0
+
+
+def encoder_inputs(model: FarsightedLam, batch):
+    """What `FarsightedLam.encode` reads of a batch, as its arguments.
+
+    Raises:
+      BatchError: the model reads depth and the batch has none.
+    """
+    inputs = (float_rgb(batch["rgb"]), batch["time_s"])
+    if model.depth_input == "none":
+        return inputs
+    missing = [name for name in DEPTH_FIELDS if name not in batch]
+    if missing:
+        raise BatchError(
+            f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
+            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has {sorted(batch)}"
+        )
+    return (*inputs, *(batch[name] for name in DEPTH_FIELDS))
 
 
 def depth_mask(batch):
@@ -63,25 +83,19 @@ def loss(
     Every term is a masked sum over (sample, k), divided by the count of the
     whole step, so that a missing frame is never a target (eq. 4 to 6, mean over k).
     """
-    rgb_BTHWC = float_rgb(batch["rgb"])
+    inputs = encoder_inputs(model, batch)
+    rgb_BTHWC = inputs[0]
     valid_Bt = transition_valid(batch["frame_valid"])
-    encoded_BtZU = quantizer.comparable(
-        model.apply({"params": params}, rgb_BTHWC, batch["time_s"], method="encode")
-    )
-    codebook_VU = quantizer.codebook_VU(params, model_state)
-    code_BtZ, nearest_BtZU = vq.nearest_code(encoded_BtZU, codebook_VU)
+    encoded_BtZU = quantizer.comparable(model.apply({"params": params}, *inputs, method="encode"))
+    code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted_BtHWC, depth_BtHW1 = model.apply(
         {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
     )
 
     error_Bt = squared_error(predicted_BtHWC, rgb_BTHWC[:, 1:])
-    commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
     count = counts["transitions"]
-    terms = {
-        "rgb": weighted_mean(error_Bt, valid_Bt, count),
-        "commit": quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count),
-    }
+    terms = {"rgb": weighted_mean(error_Bt, valid_Bt, count)}
     if "depth" in batch:
         terms["depth"] = depth_loss.gradient_aware_log_loss(
             depth_BtHW1,
@@ -91,8 +105,12 @@ def loss(
             counts["depth_x"],
             counts["depth_y"],
         )
+    if quantizer.name != "fsq":
+        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
+        terms["commit"] = quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count)
     if quantizer.name == "gradient":
-        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, codebook_VU[code_BtZ])
+        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
+        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
         terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
     total = sum(getattr(weights, name) * term for name, term in terms.items())
 
@@ -101,16 +119,9 @@ def loss(
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):
-    B, t, Z, U = encoded_BtZU.shape
-    draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, (t, Z)))
+    draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, code_BtZ.shape[1:]))
     priority_BtZ = draw(sample_keys(key, row_B))
-    return vq.codebook_updates(
-        encoded_BtZU.reshape(B * t, Z, U),
-        code_BtZ.reshape(B * t, Z),
-        valid_Bt.reshape(B * t),
-        priority_BtZ.reshape(B * t, Z),
-        quantizer.codebook_size,
-    )
+    return vq.codebook_updates(encoded_BtZU, code_BtZ, valid_Bt, priority_BtZ, quantizer.codebook_size)
 
 
 def _metrics(terms, total, error_Bt, valid_Bt, count):

@@ -6,27 +6,29 @@ import dataclasses
 
 import jax
 
+from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
 
-NAMES = ("ema", "gradient")
+NAMES = ("ema", "gradient", "fsq")
 DISTANCES = ("l2", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantizer:
-    """Nearest-code quantisation with an EMA codebook (model state) or a learned one (parameter).
+    """Nearest-code quantisation: an EMA codebook (model state), a learned one (parameter), a fixed grid.
 
     Attributes:
-      name: "ema" or "gradient".
+      name: "ema", "gradient", or "fsq" which rounds every channel and has nothing to learn.
       codebook_size: V.
       code_width: U.
-      distance: "l2", or "cosine" which compares directions.
+      distance: "l2", or "cosine" which compares directions; "fsq" reads it not.
       decay: moving average of the EMA codebook.
       restart_below: an EMA code used less than this fraction of an even share is restarted.
       warmup_steps: in the first steps of training the decoder reads the vectors
         before quantisation and nothing binds these to their codes, while the
         codebook already follows them. Motion is found sooner through a wide
         bottleneck than through a narrow one.
+      levels: of "fsq" alone: grid values a channel; U of them, their product is V.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Quantizer:
     decay: float = 0.99
     restart_below: float = 0.1
     warmup_steps: int = 0
+    levels: tuple[int, ...] = ()
 
     def init(self, key):
         """Model state; usage counts alone where the codebook is a parameter."""
@@ -44,12 +47,22 @@ class Quantizer:
 
     def codebook_VU(self, params, model_state):
         """The codebook, wherever it lives."""
+        if self.name == "fsq":
+            return finite_scalar.grid(self.levels)
         codebook_VU = model_state["codebook"] if self.name == "ema" else params["codebook"]
         return vq.unit_rows(codebook_VU) if self.distance == "cosine" else codebook_VU
 
     def comparable(self, encoded_BtZU):
-        """What is compared with the codebook: the vectors, or their directions."""
+        """What is compared with the codebook: the vectors, their directions, or (fsq) their bounded form."""
+        if self.name == "fsq":
+            return finite_scalar.bounded(encoded_BtZU, self.levels)
         return vq.unit_rows(encoded_BtZU) if self.distance == "cosine" else encoded_BtZU
+
+    def nearest_code(self, encoded_BtZU, params, model_state):
+        """Codes int32[B, t, Z] of comparable vectors, and the vectors of these codes, without gradient."""
+        if self.name == "fsq":
+            return finite_scalar.nearest_code(encoded_BtZU, self.levels)
+        return vq.nearest_code(encoded_BtZU, self.codebook_VU(params, model_state))
 
     def warm(self, model_state):
         """Whether warm-up is over: float32 1, before that 0."""
@@ -74,3 +87,9 @@ class Quantizer:
             )
         count_V = self.decay * model_state["count"] + (1 - self.decay) * updates.count_V
         return {"count": count_V, "seen": model_state["seen"] + 1}, jax.numpy.zeros(())
+
+    def restarted_state(self, model_state, updates):
+        """State whose whole codebook comes from this step's vectors; only "ema" has one to restart."""
+        if self.name != "ema":
+            return model_state
+        return vq.restarted_codebook(model_state, updates, cosine=self.distance == "cosine")

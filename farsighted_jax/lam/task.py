@@ -11,13 +11,18 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.config import ConfigError, check_choice, check_range
 from farsighted_jax.core.rng import named_key
+from farsighted_jax.encoders.geometry import DEPTH_INPUTS
 from farsighted_jax.lam import objective
 from farsighted_jax.lam.decoder import HEADS
 from farsighted_jax.lam.model import VARIANTS, FarsightedLam
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
+from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
+from farsighted_jax.layers.temporal_pyramid import check_dilations
 
 DTYPES = ("float32", "bfloat16")
+# "patch" is trained with the model.
+IMAGE_ENCODERS = ("patch",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +39,16 @@ class LamTask:
     quantizer: Quantizer
     weights: objective.LossWeights
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Batch fields that `encode` and `decode` read."""
+        depth = objective.DEPTH_FIELDS if self.model.depth_input == "fuse" else ()
+        return ("rgb", "time_s", *depth)
+
     def init(self, key, batch):
         """See `core.task.Task.init`."""
-        rgb_BTHWC = objective.float_rgb(batch["rgb"])
-        params = self.model.init(named_key(key, "params"), rgb_BTHWC, batch["time_s"])["params"]
+        inputs = objective.encoder_inputs(self.model, batch)
+        params = self.model.init(named_key(key, "params"), *inputs)["params"]
         return params, self.quantizer.init(named_key(key, "codebook"))
 
     def denominators(self, batch):
@@ -63,7 +74,12 @@ class LamTask:
             "code_usage": used,
             "code_restarts": restarts,
         }
-        return state, {name: (value, jnp.ones(())) for name, value in values.items()}
+        metrics = {name: (value, jnp.ones(())) for name, value in values.items()}
+        return state, metrics | {"place_perplexity": vq.place_perplexity(updates.count_tZV)}
+
+    def restarted_model_state(self, model_state, updates):
+        """See `core.task.Task.restarted_model_state`."""
+        return self.quantizer.restarted_state(model_state, updates)
 
     def encode(self, params, model_state, batch) -> dict[str, jax.Array]:
         """Codes of a clip.
@@ -72,13 +88,10 @@ class LamTask:
           code: int32[B, t, Z]; encoded: float32[B, t, Z, U] before quantisation;
           quantized: float32[B, t, Z, U].
         """
-        encoded_BtZU = self.model.apply(
-            {"params": params}, objective.float_rgb(batch["rgb"]), batch["time_s"], method="encode"
-        )
+        inputs = objective.encoder_inputs(self.model, batch)
+        encoded_BtZU = self.model.apply({"params": params}, *inputs, method="encode")
         encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
-        code_BtZ, quantized_BtZU = vq.nearest_code(
-            encoded_BtZU, self.quantizer.codebook_VU(params, model_state)
-        )
+        code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
 
     def decode(self, params, batch, quantized_BtZU) -> dict[str, jax.Array]:
@@ -97,19 +110,22 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     """Builds the task from a run's configuration (`config.model`, `config.quantizer`, `config.loss`).
 
     Raises:
-      ConfigError: an unknown variant, head, quantiser, distance or dtype, a size
-        out of range, or a patch that does not divide the resolution.
+      ConfigError: an unknown variant, head, quantiser, distance, encoder or dtype, a size
+        out of range, a patch that does not divide the resolution, a dilation
+        that reaches beyond the clip, or levels that do not give the code width
+        and the codebook size.
     """
-    model, quantizer, data = config["model"], config["quantizer"], config["data"]
+    model, data = config["model"], config["data"]
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.head", model["head"], HEADS)
     check_choice("model.dtype", model["dtype"], DTYPES)
-    check_choice("quantizer.name", quantizer["name"], NAMES)
-    check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
-    check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
-    check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
-    check_range("quantizer.warmup", quantizer["warmup"], 0.0, 1.0)
-    check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
+    check_choice("model.image_encoder", model["image_encoder"], IMAGE_ENCODERS)
+    check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
+    if model["depth_input"] == "fuse" and data["depth"] == "off":
+        raise ConfigError(
+            "configuration key 'data.depth' is 'off', but 'model.depth_input' is 'fuse'; "
+            "expected data.depth 'auto' or 'on'"
+        )
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
     for key, weight in config["loss"].items():
@@ -119,7 +135,8 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
             f"model.patch = {model['patch']}"
         )
-    learned = quantizer["codebook_size"] if quantizer["name"] == "gradient" else 0
+    _check_pyramid(model, len(data["offsets_s"]) + 1)
+    quantizer = _quantizer(config)
     return LamTask(
         FarsightedLam(
             **VARIANTS[model["variant"]],
@@ -127,18 +144,60 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             code_width=model["code_width"],
             patch=model["patch"],
             head=model["head"],
-            codebook_size=learned,
+            codebook_size=quantizer.codebook_size if quantizer.name == "gradient" else 0,
             unroll=model["unroll"],
             dtype=jnp.dtype(model["dtype"]),
+            pyramid=tuple(model["pyramid"]),
+            pyramid_every=model["pyramid_every"],
+            depth_input=model["depth_input"],
         ),
-        Quantizer(
-            name=quantizer["name"],
-            codebook_size=quantizer["codebook_size"],
-            code_width=model["code_width"],
-            distance=quantizer["distance"],
-            decay=quantizer["decay"],
-            restart_below=quantizer["restart_below"],
-            warmup_steps=round(quantizer["warmup"] * config["total_steps"]),
-        ),
+        quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
     )
+
+
+def _check_pyramid(model, num_frames):
+    if not model["pyramid"]:
+        return
+    check_range("model.pyramid_every", model["pyramid_every"], 1, VARIANTS[model["variant"]]["encoder_depth"])
+    try:
+        check_dilations(model["pyramid"], num_frames)
+    except ValueError as error:
+        raise ConfigError(f"configuration key 'model.pyramid': {error}") from error
+
+
+def _quantizer(config):
+    quantizer, code_width = config["quantizer"], config["model"]["code_width"]
+    check_choice("quantizer.name", quantizer["name"], NAMES)
+    check_choice("quantizer.distance", quantizer["distance"], DISTANCES)
+    check_range("quantizer.decay", quantizer["decay"], 0.0, 0.99999)
+    check_range("quantizer.restart_below", quantizer["restart_below"], 0.0, 0.99)
+    check_range("quantizer.warmup", quantizer["warmup"], 0.0, 1.0)
+    check_range("quantizer.codebook_size", quantizer["codebook_size"], 2)
+    if quantizer["name"] == "fsq":
+        _check_levels(quantizer["levels"], code_width, quantizer["codebook_size"])
+    return Quantizer(
+        name=quantizer["name"],
+        codebook_size=quantizer["codebook_size"],
+        code_width=code_width,
+        distance=quantizer["distance"],
+        decay=quantizer["decay"],
+        restart_below=quantizer["restart_below"],
+        warmup_steps=round(quantizer["warmup"] * config["total_steps"]),
+        levels=tuple(quantizer["levels"]) if quantizer["name"] == "fsq" else (),
+    )
+
+
+def _check_levels(levels, code_width, codebook_size):
+    """The recorded configuration is to say what the codes are, so the sizes must be those of the levels."""
+    if not levels:
+        raise ConfigError("configuration key 'quantizer.levels' is empty, expected e.g. (8, 8) for 64 codes")
+    for number in levels:
+        check_range("quantizer.levels", number, 2)
+    width, size = len(levels), finite_scalar.num_codes(levels)
+    if (width, size) != (code_width, codebook_size):
+        raise ConfigError(
+            f"configuration key 'quantizer.levels': {tuple(levels)} are {width} channels and {size} codes, "
+            f"but model.code_width = {code_width} and quantizer.codebook_size = {codebook_size}; "
+            f"expected model.code_width = {width} and quantizer.codebook_size = {size}"
+        )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None):
+def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None, bias_BAQS=None, scale=None):
     """Scaled dot-product attention with a float32 softmax.
 
     Args:
@@ -16,11 +16,13 @@ def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None):
       v_BSAK: float[B, S, A, K] values.
       mask_BAQS: bool[B or 1, A or 1, Q, S], True where a query may look; None
         lets every query look everywhere.
+      bias_BAQS: float[B or 1, A or 1, Q, S] added to the logits after scaling.
+      scale: of the logits; None is 1 / sqrt(K).
 
     Returns:
       float[B, Q, A, K] in the dtype of `v_BSAK`.
     """
-    return jax.nn.dot_product_attention(q_BQAK, k_BSAK, v_BSAK, mask=mask_BAQS)
+    return jax.nn.dot_product_attention(q_BQAK, k_BSAK, v_BSAK, bias=bias_BAQS, mask=mask_BAQS, scale=scale)
 
 
 def causal_attention_over_time(q_BTSAK, k_BTSAK, v_BTSAK):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.layers.attention import MultiHeadAttention
 from farsighted_jax.layers.mlp import FeedForward
+from farsighted_jax.layers.temporal_pyramid import TemporalPyramid
 
 EPSILON = 1e-5
 
@@ -43,11 +44,41 @@ class SpaceTimeBlock(nn.Module):
         )
 
 
+class SpaceTimeGroup(nn.Module):
+    """Some blocks, the last of which ends with a temporal pyramid.
+
+    Attributes:
+      num_blocks: how many.
+      num_heads: attention heads A.
+      pyramid: see `TemporalPyramid.dilations`.
+      exact_gelu: see `FeedForward`.
+      unroll: see `SpaceTimeTransformer`.
+      dtype: of the computation.
+    """
+
+    num_blocks: int
+    num_heads: int
+    pyramid: tuple[int, ...]
+    exact_gelu: bool = False
+    unroll: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BTSD):
+        """Maps float[B, T, S, D] to the same shape."""
+        block = SpaceTimeBlock(self.num_heads, True, self.exact_gelu, self.dtype, name="blocks")
+        x_BTSD = _scanned(block, x_BTSD, self.num_blocks, self.unroll)
+        norm = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="pyramid_norm")
+        return x_BTSD + TemporalPyramid(self.pyramid, self.dtype, name="pyramid")(norm(x_BTSD))
+
+
 class SpaceTimeTransformer(nn.Module):
     """`depth` blocks, scanned: parameters are stacked on a leading layer axis.
 
     One compiled block serves all layers, so that compile time and program size
-    do not grow with depth. Sharding rules name the trailing axes.
+    do not grow with depth. With a temporal pyramid groups of blocks are scanned,
+    each a scan of its own; blocks after the last whole group have no pyramid.
+    Sharding rules name the trailing axes.
 
     Attributes:
       depth: number of blocks.
@@ -57,6 +88,8 @@ class SpaceTimeTransformer(nn.Module):
       unroll: blocks a loop iteration; all of them on CPU, where a loop costs a
         third of the time, one where compile time counts. Results do not change.
       dtype: of the computation.
+      pyramid: dilations of a temporal pyramid in frames, () for none.
+      pyramid_every: which block has one: 4 for every fourth.
     """
 
     depth: int
@@ -65,17 +98,37 @@ class SpaceTimeTransformer(nn.Module):
     exact_gelu: bool = False
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    pyramid: tuple[int, ...] = ()
+    pyramid_every: int = 4
 
     @nn.compact
     def __call__(self, x_BTSD):
         """Maps float[B, T, S, D] to the same shape."""
-        scanned = nn.scan(
-            lambda block, carry, _: (block(carry), None),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.depth,
-            unroll=self.unroll,
-        )
-        block = SpaceTimeBlock(self.num_heads, self.temporal, self.exact_gelu, self.dtype, name="blocks")
-        x_BTSD, _ = scanned(block, x_BTSD, None)
+        num_groups, num_single = divmod(self.depth, self.pyramid_every) if self.pyramid else (0, self.depth)
+        if num_groups:
+            group = SpaceTimeGroup(
+                self.pyramid_every,
+                self.num_heads,
+                self.pyramid,
+                self.exact_gelu,
+                min(self.unroll, self.pyramid_every),
+                self.dtype,
+                name="groups",
+            )
+            x_BTSD = _scanned(group, x_BTSD, num_groups, max(self.unroll // self.pyramid_every, 1))
+        if num_single:
+            block = SpaceTimeBlock(self.num_heads, self.temporal, self.exact_gelu, self.dtype, name="blocks")
+            x_BTSD = _scanned(block, x_BTSD, num_single, self.unroll)
         return x_BTSD
+
+
+def _scanned(module, x_BTSD, length, unroll):
+    """Applies `length` copies of a module one after the other, each with parameters of its own."""
+    scan = nn.scan(
+        lambda part, carry, _: (part(carry), None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=length,
+        unroll=unroll,
+    )
+    return scan(module, x_BTSD, None)[0]

@@ -19,16 +19,22 @@ class CodebookUpdates(NamedTuple):
     """What a batch tells the codebook; `merged_updates` combines two of them.
 
     Attributes:
-      count_V: float32[V] vectors that chose each code.
+      count_tZV: float32[..., Z, V] vectors of each slot, of each transition if there
+        are several, that chose each code.
       sum_VU: float32[V, U] their sum.
       candidate_VU: float32[V, U] vectors of the batch, drawn at random, for restarts.
       priority_V: float32[V] random rank of each candidate, descending; -1 where there is none.
     """
 
-    count_V: jax.Array
+    count_tZV: jax.Array
     sum_VU: jax.Array
     candidate_VU: jax.Array
     priority_V: jax.Array
+
+    @property
+    def count_V(self):
+        """float32[V] vectors that chose each code, wherever they stood."""
+        return self.count_tZV.reshape(-1, self.count_tZV.shape[-1]).sum(0)
 
 
 def unit_rows(x_BU):
@@ -80,27 +86,28 @@ def initial_codebook(key, num_codes: int, code_width: int):
     }
 
 
-def codebook_updates(z_BZU, code_BZ, valid_B, priority_BZ, num_codes: int) -> CodebookUpdates:
+def codebook_updates(z_BtZU, code_BtZ, valid_Bt, priority_BtZ, num_codes: int) -> CodebookUpdates:
     """Statistics of one micro-batch.
 
     Args:
-      z_BZU: float[B, Z, U] encoder output; B may be folded leading axes.
-      code_BZ: int32[B, Z] chosen codes.
-      valid_B: bool[B] False where the frame is missing.
-      priority_BZ: float32[B, Z] uniform within [0, 1), one random rank a vector.
+      z_BtZU: float[B, ..., Z, U] encoder output; there may be any axes after B.
+      code_BtZ: int32[B, ..., Z] chosen codes.
+      valid_Bt: bool[B, ...] False where the frame is missing.
+      priority_BtZ: float32[B, ..., Z] uniform within [0, 1), one random rank a vector.
       num_codes: V.
     """
-    U = z_BZU.shape[-1]
-    valid_R = jnp.broadcast_to(valid_B[:, None], code_BZ.shape).reshape(-1)
-    vector_RU = jnp.where(valid_R[:, None], z_BZU.reshape(-1, U).astype(jnp.float32), 0.0)
-    chosen_RV = jax.nn.one_hot(code_BZ.reshape(-1), num_codes) * valid_R[:, None]
+    U = z_BtZU.shape[-1]
+    valid_R = jnp.broadcast_to(valid_Bt[..., None], code_BtZ.shape).reshape(-1)
+    vector_RU = jnp.where(valid_R[:, None], z_BtZU.reshape(-1, U).astype(jnp.float32), 0.0)
+    chosen_RV = jax.nn.one_hot(code_BtZ.reshape(-1), num_codes) * valid_R[:, None]
     sum_VU = jnp.einsum("RV,RU->VU", chosen_RV, vector_RU, precision="highest")
-    priority_R = jnp.where(valid_R, priority_BZ.reshape(-1), -1.0)
+    priority_R = jnp.where(valid_R, priority_BtZ.reshape(-1), -1.0)
     missing = max(num_codes - len(priority_R), 0)
     priority_R = jnp.pad(priority_R, (0, missing), constant_values=-1.0)
     vector_RU = jnp.pad(vector_RU, ((0, missing), (0, 0)))
     priority_V, row_V = jax.lax.top_k(priority_R, num_codes)
-    updates = CodebookUpdates(chosen_RV.sum(0), sum_VU, vector_RU[row_V], priority_V)
+    count_tZV = chosen_RV.reshape(*code_BtZ.shape, num_codes).sum(0)
+    updates = CodebookUpdates(count_tZV, sum_VU, vector_RU[row_V], priority_V)
     return jax.lax.stop_gradient(updates)
 
 
@@ -110,7 +117,7 @@ def merged_updates(first: CodebookUpdates, second: CodebookUpdates) -> CodebookU
     candidate = jnp.concatenate([first.candidate_VU, second.candidate_VU])
     priority_V, row_V = jax.lax.top_k(priority, len(first.priority_V))
     return CodebookUpdates(
-        first.count_V + second.count_V, first.sum_VU + second.sum_VU, candidate[row_V], priority_V
+        first.count_tZV + second.count_tZV, first.sum_VU + second.sum_VU, candidate[row_V], priority_V
     )
 
 
@@ -150,7 +157,52 @@ def updated_codebook(
     return new_state, restart_V.sum().astype(jnp.float32)
 
 
+def restarted_codebook(state, updates: CodebookUpdates, *, cosine: bool = False):
+    """Replaces every code by a random vector of the batch, used or not, as the first batch does.
+
+    Args:
+      state: after the step.
+      updates: merged over the step.
+      cosine: keep rows at length 1.
+
+    Returns:
+      The new state; a code that has no candidate stays.
+    """
+    found_V = updates.priority_V >= 0
+    share = jnp.maximum(state["count"].mean(), 1e-6)
+    candidate_VU = unit_rows(updates.candidate_VU) if cosine else updates.candidate_VU
+    return {
+        "codebook": jnp.where(found_V[:, None], candidate_VU, state["codebook"]),
+        "count": jnp.where(found_V, share, state["count"]),
+        "sum": jnp.where(found_V[:, None], share * candidate_VU, state["sum"]),
+        "seen": state["seen"],
+    }
+
+
 def perplexity(count_V):
-    """Exp of the entropy of the code frequencies; 1 when collapsed, V when even."""
-    p_V = count_V / jnp.maximum(count_V.sum(), 1e-9)
-    return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12))))
+    """Exp of the entropy of the code frequencies; 1 when collapsed, V when even.
+
+    Args:
+      count_V: float32[..., V].
+
+    Returns:
+      float32[...].
+    """
+    p_V = count_V / jnp.maximum(count_V.sum(-1, keepdims=True), 1e-9)
+    return jnp.exp(-jnp.sum(p_V * jnp.log(jnp.maximum(p_V, 1e-12)), axis=-1))
+
+
+def place_perplexity(count_tZV):
+    """Perplexity of the codes of one slot of one transition, averaged over the places.
+
+    A code that only says which slot and which transition it belongs to says
+    nothing of the clip, yet over all places there are many. Here it counts as 1.
+
+    Args:
+      count_tZV: see `CodebookUpdates`.
+
+    Returns:
+      (sum, count) float32 scalars; each place weighs as many vectors as it has.
+    """
+    count_tZ = count_tZV.sum(-1)
+    return (perplexity(count_tZV) * count_tZ).sum(), count_tZ.sum()

@@ -8,6 +8,7 @@ with `positions="index"` and `exact_gelu=True`. Their codebook is
 from __future__ import annotations
 
 from farsighted_jax.pretrained.rename import Rule, transposed
+from farsighted_jax.pretrained.rules import dense, norm
 
 CODEBOOK = "codebook"
 _BLOCK = "encoder.transformer_blocks.{i}"
@@ -24,26 +25,18 @@ def _attention(theirs, ours):
     ]
 
 
-def _norm(theirs, ours):
-    return [Rule(f"{theirs}.weight", f"{ours}/scale"), Rule(f"{theirs}.bias", f"{ours}/bias")]
-
-
-def _dense(theirs, ours):
-    return [Rule(f"{theirs}.weight", f"{ours}/kernel", transposed), Rule(f"{theirs}.bias", f"{ours}/bias")]
-
-
 RULES = (
     Rule("action_latent", "queries", lambda array: array[0]),
-    *_norm("encoder.ffn.0", "input_norm"),
-    *_dense("encoder.ffn.1", "input"),
-    *_norm("encoder.ffn.2", "width_norm"),
+    *norm("encoder.ffn.0", "input_norm"),
+    *dense("encoder.ffn.1", "input"),
+    *norm("encoder.ffn.2", "width_norm"),
     *_attention("spatial_attn", "space"),
     *_attention("temporal_attn", "time"),
-    *_dense(f"{_BLOCK}.ffn.0", f"{_OURS}/mlp/up"),
-    *_dense(f"{_BLOCK}.ffn.3", f"{_OURS}/mlp/down"),
-    *_norm(f"{_BLOCK}.norm1", f"{_OURS}/space_norm"),
-    *_norm(f"{_BLOCK}.norm2", f"{_OURS}/time_norm"),
-    *_norm(f"{_BLOCK}.norm3", f"{_OURS}/mlp_norm"),
-    *_dense("to_codebook", "to_code"),
+    *dense(f"{_BLOCK}.ffn.0", f"{_OURS}/mlp/up"),
+    *dense(f"{_BLOCK}.ffn.3", f"{_OURS}/mlp/down"),
+    *norm(f"{_BLOCK}.norm1", f"{_OURS}/space_norm"),
+    *norm(f"{_BLOCK}.norm2", f"{_OURS}/time_norm"),
+    *norm(f"{_BLOCK}.norm3", f"{_OURS}/mlp_norm"),
+    *dense("to_codebook", "to_code"),
     Rule("vector_quantizer.embedding.weight", CODEBOOK),
 )

@@ -23,6 +23,7 @@ from farsighted_jax.core.task import Task
 from farsighted_jax.sharding import mesh as mesh_module
 from farsighted_jax.sharding import place
 from farsighted_jax.sharding import rules as sharding_rules
+from farsighted_jax.train import gate as gate_module
 from farsighted_jax.train import guard, resume
 from farsighted_jax.train import metrics as metrics_module
 from farsighted_jax.train import state as train_state
@@ -94,7 +95,7 @@ def train(
       task: the model and its losses.
       stream: the data.
       config: see `configs/`; keys used here: seed, total_steps, stop_step, log_every,
-        batch_size, optimizer, checkpoint, data.readers, data.prefetch.
+        batch_size, optimizer, checkpoint, data.readers, data.prefetch, and gate if there is one.
       workdir: the run folder; one run at a time.
       mesh: from `make_mesh`.
       rules: sharding rules of the task's parameters.
@@ -106,6 +107,7 @@ def train(
     Raises:
       ConfigError, MeshError, WorkdirError, RunLockError, ResumeError: before any work.
       TrainingDivergedError: `optimizer.max_bad_steps` in a row were not finite.
+      CollapsedError: the metric of the gate stayed below its minimum.
       CheckpointWriteError: a save failed.
       Interrupted: a signal came; the state is saved.
     """
@@ -122,6 +124,8 @@ def train(
         resume.check_config(workdir, config, progress.message)
 
         optimizer = make_optimizer(config.optimizer, config.total_steps)
+        gate = gate_module.make_gate(config.get("gate"))
+        health = gate_module.HealthWatch(gate, progress.message)
         shapes = _shapes(stream.batch(0), config.batch_size)
         initialize = train_state.initializer(task, optimizer, shapes, config)
         abstract = train_state.abstract_state(mesh, rules, initialize)
@@ -145,7 +149,7 @@ def train(
         documents = {
             "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
         }  # fmt: skip
-        step_function = _compiled_step(task, optimizer, config, mesh, abstract, shapes)
+        step_function = _compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
         batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))
 
         state_digest = ""
@@ -173,6 +177,7 @@ def train(
             values = metrics_module.to_host(metrics)
             lock.check()
             guard.check_divergence(values, config.optimizer.max_bad_steps, step, stream)
+            health.check(values, step)
             if saving:
                 with watch.paused():
                     state_digest = store.save(step, train_state.to_items(state), documents, frozen_digest)
@@ -222,11 +227,11 @@ def _write_documents(workdir, config, stream):
         write_atomically(workdir / resume.STATISTICS, text)
 
 
-def _compiled_step(task, optimizer, config, mesh, abstract, batch):
+def _compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
     """The step, compiled ahead of time: another shape is an error, never a second compilation."""
     step = make_train_step(
         task, optimizer, accumulation=config.optimizer.accumulation, ema_decay=config.optimizer.ema_decay,
-        max_bad_steps=config.optimizer.max_bad_steps,
+        max_bad_steps=config.optimizer.max_bad_steps, gate=gate,
     )  # fmt: skip
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     placed = place.batch_sharding(mesh)

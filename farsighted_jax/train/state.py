@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from farsighted_jax.core import rng, tree
 from farsighted_jax.core.task import Task
 from farsighted_jax.sharding import rules as sharding_rules
+from farsighted_jax.train import gate
 from farsighted_jax.train.optimizer import Optimizer
 
 
@@ -31,6 +32,7 @@ class TrainState:
       rng: typed key; the key of a step is derived from it and `step`.
       skipped: int32 scalars: `total` steps not applied, how many `in_a_row`, the
         number of the `last` one (-1: none).
+      health: scalars of the health gate, see `gate.initial_health`.
     """
 
     params: Any
@@ -41,6 +43,7 @@ class TrainState:
     step: jax.Array
     rng: jax.Array
     skipped: dict[str, jax.Array]
+    health: dict[str, jax.Array]
 
 
 def initial_state(
@@ -77,6 +80,7 @@ def initial_state(
         rng=rng.named_key(key, "train"),
         skipped={"total": jnp.zeros((), jnp.int32), "in_a_row": jnp.zeros((), jnp.int32),
                  "last": jnp.full((), -1, jnp.int32)},
+        health=gate.initial_health(),
     )  # fmt: skip
 
 
@@ -120,6 +124,7 @@ def _items(state, rng_data):
         "rng": rng_data,
         "step": state.step,
         "skipped": state.skipped,
+        "health": state.health,
     }
     items = {
         "params": state.params, "model_state": state.model_state, "ema": state.ema, "optimizer": optimizer
@@ -144,4 +149,5 @@ def from_items(items: Mapping[str, Any], abstract: TrainState) -> TrainState:
         step=optimizer["step"],
         rng=jax.device_put(key, abstract.rng.sharding),
         skipped=optimizer["skipped"],
+        health=optimizer["health"],
     )

@@ -11,6 +11,7 @@ import optax
 
 from farsighted_jax.core import rng, tree
 from farsighted_jax.core.task import Batch, Metrics, Task
+from farsighted_jax.train.gate import Gate, next_health
 from farsighted_jax.train.optimizer import Optimizer
 from farsighted_jax.train.state import TrainState
 
@@ -22,6 +23,7 @@ def make_train_step(
     accumulation: int = 1,
     ema_decay: float = 0.0,
     max_bad_steps: int = 10,
+    gate: Gate | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the step.
 
@@ -36,15 +38,21 @@ def make_train_step(
       accumulation: into how many micro-batches the batch is cut; it must divide it.
       ema_decay: of the averaged parameters; 0 keeps none.
       max_bad_steps: see above.
+      gate: what tells a collapsed model. A step that ends a low window gives the
+        task the occasion to restart parts of its model state.
 
     Returns:
       The step. Its metrics are (sum, count) pairs: `loss`, the task's own, and
       `grad_norm` (before clipping), `param_norm`, `update_norm`,
-      `learning_rate`, `skipped_steps`, `skipped_in_a_row`.
+      `learning_rate`, `skipped_steps`, `skipped_in_a_row`; with a gate `gate_mean`
+      (of the last window that ended) and `gate_low_in_a_row`.
     """
+    gate = gate if gate and gate.metric else None
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        proposed, metrics = _proposed_state(task, optimizer, state, batch, accumulation, ema_decay)
+        proposed, metrics, updates = _proposed_state(task, optimizer, state, batch, accumulation, ema_decay)
+        if gate:
+            proposed = _checked_health(task, gate, proposed, metrics, updates)
         finite = (
             jnp.isfinite(metrics["loss"][0])
             & jnp.isfinite(metrics["grad_norm"][0])
@@ -55,13 +63,19 @@ def make_train_step(
             "skipped_steps": _single(state.skipped["total"]),
             "skipped_in_a_row": _single(state.skipped["in_a_row"]),
         }
+        if gate:
+            metrics["gate_mean"] = (
+                state.health["mean"],
+                jnp.float32(state.step >= gate.start_step + gate.window),
+            )
+            metrics["gate_low_in_a_row"] = _single(state.health["low_in_a_row"])
         return state, metrics
 
     return train_step
 
 
 def _proposed_state(task, optimizer, state, batch, accumulation, ema_decay):
-    """State after an ordinary step, and its metrics."""
+    """State after an ordinary step, its metrics, and the task's updates."""
     rows = jax.tree.leaves(batch)[0].shape[0]
     batch = {**batch, "row": jnp.arange(rows, dtype=jnp.int32)}
     key = rng.step_key(state.rng, state.step)
@@ -87,22 +101,30 @@ def _proposed_state(task, optimizer, state, batch, accumulation, ema_decay):
         "update_norm": _single(optax.tree.norm(change)),
         "learning_rate": _single(rate),
     }
-    return proposed, metrics
+    return proposed, metrics, updates
+
+
+def _checked_health(task, gate, proposed, metrics, updates):
+    """The proposed state with the gate's verdict, restarted if that is due."""
+    health, low = next_health(gate, proposed.health, proposed.step + 1, metrics)
+    restarted = task.restarted_model_state(proposed.model_state, updates)
+    model_state = jax.tree.map(lambda new, old: jnp.where(low, new, old), restarted, proposed.model_state)
+    return proposed.replace(health=health, model_state=model_state)
 
 
 def _next_state(state, proposed, applied):
     """The proposed state or, bit for bit, the one before; the step is counted either way."""
     chosen = jax.tree.map(
         lambda new, old: jnp.where(applied, new, old),
-        (proposed.params, proposed.opt_state, proposed.model_state, proposed.ema),
-        (state.params, state.opt_state, state.model_state, state.ema),
+        (proposed.params, proposed.opt_state, proposed.model_state, proposed.ema, proposed.health),
+        (state.params, state.opt_state, state.model_state, state.ema, state.health),
     )
     skipped = {
         "total": state.skipped["total"] + ~applied,
         "in_a_row": jnp.where(applied, 0, state.skipped["in_a_row"] + 1),
         "last": jnp.where(applied, state.skipped["last"], state.step),
     }
-    params, opt_state, model_state, ema = chosen
+    params, opt_state, model_state, ema, health = chosen
     return state.replace(
         params=params,
         opt_state=opt_state,
@@ -110,6 +132,7 @@ def _next_state(state, proposed, applied):
         ema=ema,
         step=state.step + 1,
         skipped=skipped,
+        health=health,
     )
 
 

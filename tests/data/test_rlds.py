@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from rlds_writer import episode_steps, tiny_spec, write_rlds
 
 from data_pipelines import dataset_info, rlds
+from data_pipelines.episode import EpisodeParser
 from data_pipelines.errors import DatasetError
 from data_pipelines.features import ALLOWED, load_features
 from data_pipelines.oxe.registry import SPECS, spec_for
@@ -49,6 +50,20 @@ def test_episodes_come_back_as_written(tmp_path, file_format, depth):
                 np.testing.assert_array_equal(found, steps[step]["observation"]["depth"][..., 0])
             else:
                 assert episode.depth(step) is None
+
+
+def test_a_record_is_parsed_once(tmp_path, monkeypatch):
+    write_rlds(tmp_path, depth="png")
+    split = rlds.open_split(tmp_path, "tiny", "train")
+    parsed = []
+    monkeypatch.setattr(
+        EpisodeParser,
+        "parse",
+        lambda self, record, parse=EpisodeParser.parse: parsed.append(1) or parse(self, record),
+    )
+    episode = split.episode(1)
+    assert episode.rgb_bytes(3) and episode.depth(2).shape == (12, 16) and episode.instruction
+    assert len(parsed) == 1
 
 
 def test_a_dataset_behind_a_uri(tmp_path):

@@ -309,6 +309,8 @@ def test_digest_tells_orders_apart(root):
         ({"normalization": "q1"}, {}, "data.normalization"),
         ({"resolution": 0}, {}, "data.resolution"),
         ({"shift": 2.0}, {}, "data.shift"),
+        ({"dataset_offsets_s": (("tow", (0.2, 0.4, 0.6)),)}, {}, "dataset_offsets_s.*'tow' is not one of"),
+        ({"dataset_offsets_s": (("one", (0.2, 0.4)),)}, {}, r"2 offsets \(0.2, 0.4\) for 'one', expected 3"),
         ({}, {"process_index": 1}, "process_index 1"),
     ],
 )
@@ -325,6 +327,23 @@ def test_missing_settings_are_named(root):
 def test_impossible_offsets_are_refused_at_opening(root):
     with pytest.raises(KeyframeError, match="'one' at 5 Hz"):
         open_stream(config(root, offsets_s=(0.1, 0.2, 0.3)), batch_size=4, seed=0)
+
+
+def test_a_dataset_may_have_offsets_of_its_own(root):
+    own = (("two", (0.1, 0.2, 0.4)),)
+    stream = open_stream(config(root, mixture="one,two", dataset_offsets_s=own), batch_size=8, seed=0)
+    batch = stream.batch(0)
+    whole = batch["frame_valid"].all(1)
+    for index, offsets_s in enumerate([(0.2, 0.4, 0.6), (0.1, 0.2, 0.4)]):
+        rows = whole & (batch["dataset"] == index)
+        assert rows.any()
+        np.testing.assert_allclose(batch["time_s"][rows], [(0, *offsets_s)] * rows.sum(), atol=1e-6)
+    with pytest.raises(KeyframeError, match="'one' at 5 Hz"):
+        open_stream(
+            config(root, mixture="one,two", dataset_offsets_s=(("one", (0.1, 0.2, 0.3)),)),
+            batch_size=4,
+            seed=0,
+        )
 
 
 def test_importing_loads_neither_jax_nor_tensorflow():

@@ -6,8 +6,10 @@ from data_pipelines.trajectory import (
     KeyframeError,
     action_chunk,
     action_sum,
+    geometric_offsets,
     keyframe_steps,
     keyframe_window,
+    linear_offsets,
     oriented,
     window_counts,
 )
@@ -25,6 +27,23 @@ from farsighted_jax.core.spec import ActionSpec
 )
 def test_offsets_are_the_nearest_frames(hz, offsets, steps):
     assert keyframe_steps(hz, offsets) == steps
+
+
+def test_schedules_of_offsets():
+    assert linear_offsets(0.6, 3) == (0.2, 0.4, 0.6)
+    assert linear_offsets(0.5, 1) == (0.5,)
+    assert geometric_offsets(0.1, 4) == (0.1, 0.2, 0.4, 0.8)
+    assert geometric_offsets(0.2, 3, ratio=3.0) == (0.2, 0.6, 1.8)
+    for hz in (5.0, 15.0, 30.0):
+        assert keyframe_steps(hz, geometric_offsets(0.2, 4))[-1] == round(1.6 * hz)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: linear_offsets(0, 3), lambda: linear_offsets(1, 0), lambda: geometric_offsets(1, 2, 1)]
+)
+def test_a_schedule_that_does_not_advance_is_refused(wrong):
+    with pytest.raises(KeyframeError, match="expected > 0"):
+        wrong()
 
 
 @pytest.mark.parametrize(

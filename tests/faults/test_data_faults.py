@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from rlds_writer import framed, serialized_episode, tiny_features, tiny_spec, write_records, write_rlds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import records, rlds
 from data_pipelines.errors import DatasetError, NonFiniteError, RecordError
@@ -258,6 +259,17 @@ class TestFeatures:  # B4
         shard(folder).write_bytes(shard(tmp_path / "five" / "tiny" / "1.0.0").read_bytes())
         with pytest.raises(RecordError, match="record 0 .*episode 0.*steps/action"):
             rlds.open_split(tmp_path / "seven", "tiny", "train").episode(0)
+
+    def test_record_with_numbers_in_place_of_images(self, tmp_path):
+        folder = write_rlds(tmp_path)
+        offset, length = place(folder, 0)
+        payload = shard(folder).read_bytes()[offset + 12 :][:length]
+        example = tf_example_pb2.Example.FromString(payload)
+        example.features.feature["steps/observation/image"].float_list.value.extend([1.0] * 6)
+        write_records(shard(folder), [example.SerializeToString(), payload])
+        episode = rlds.open_split(tmp_path, "tiny", "train").episode(0)
+        with pytest.raises(RecordError, match="episode 0.*key 'observation/image'.*float_list, expected"):
+            episode.rgb_bytes(0)
 
     def test_undecodable_depth(self, tmp_path):
         def edit(split, episode, steps):

@@ -1,6 +1,7 @@
 """A tiny LAM and a random batch."""
 
 import jax
+import numpy as np
 import pytest
 from lam_cases import jitted, lam_task, loss_and_aux, random_batch
 
@@ -16,7 +17,8 @@ def trained(request, batch):
     task = lam_task(request.param)
     params, state = jitted(task, "init")(jax.random.key(0), batch)
     # A head that starts at zero motion would hide faults behind it.
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), params)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(leaf.dtype), params)
     _, (_, updates) = loss_and_aux(task, params, state, batch)
     state, _ = jitted(task, "next_model_state")(state, updates)
     return task, params, state

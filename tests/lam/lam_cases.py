@@ -1,6 +1,7 @@
 """A tiny LAM and a random batch; sizes differ in every axis."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.lam.task import LamTask
 
 B, T, H, W, Z, V, U = 6, 4, 12, 16, 3, 7, 5
+LEVELS = (3, 4)
 
 
 def random_batch(seed=0):
@@ -27,10 +29,15 @@ def random_batch(seed=0):
     }
 
 
-def lam_task(head="pixels", quantizer="ema", distance="l2"):
-    learned = V if quantizer == "gradient" else 0
-    model = FarsightedLam(8, 2, 2, 2, num_slots=Z, code_width=U, patch=4, head=head, codebook_size=learned)
-    return LamTask(model, Quantizer(quantizer, V, U, distance), LossWeights())
+def lam_task(head="pixels", quantizer="ema", distance="l2", depth_input="none"):
+    levels = LEVELS if quantizer == "fsq" else ()
+    size, width = (math.prod(levels), len(levels)) if levels else (V, U)
+    learned = size if quantizer == "gradient" else 0
+    model = FarsightedLam(
+        8, 2, 2, 2, num_slots=Z, code_width=width, patch=4, head=head, codebook_size=learned,
+        pyramid=(1, 2) if head == "pixels" else (), pyramid_every=2, depth_input=depth_input,
+    )  # fmt: skip
+    return LamTask(model, Quantizer(quantizer, size, width, distance, levels=levels), LossWeights())
 
 
 @functools.cache

@@ -1,14 +1,13 @@
 """Shapes, causality, and what the decoder may see."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lam_cases import B, H, T, U, V, W, Z, jitted
+from lam_cases import B, H, T, U, V, W, Z, jitted, lam_task
 
 from farsighted_jax.core import tree
+from farsighted_jax.core.batch import BatchError
 from farsighted_jax.lam import model as lam_model
 from farsighted_jax.lam.objective import float_rgb
 
@@ -45,7 +44,7 @@ def test_the_decoder_reads_frame_0_and_its_own_codes_alone(trained, batch):
     quantized = jitted(task, "encode")(params, state, batch)["quantized"]
     rgb = float_rgb(batch["rgb"])
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @jax.jit
     def frame_of(transition):
         def value(first, codes):
             rgb_out, depth = task.model.apply(
@@ -91,3 +90,36 @@ def test_every_variant_traces_at_full_size(variant):
     assert frames.shape == (2, 3, resolution, resolution, 3)
     assert depth.dtype == frames.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in tree.flat_paths(variables).values())
+
+
+@pytest.fixture(scope="module")
+def fused(batch):
+    """(task, params, state) of a model that reads depth; random weights, the gate as it starts."""
+    task = lam_task(depth_input="fuse")
+    rng = np.random.default_rng(0)
+    params, state = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3,
+        jax.eval_shape(task.init, jax.random.key(0), batch),
+    )
+    return task, params | {"depth_fusion": params["depth_fusion"] | {"gate": np.zeros(8, np.float32)}}, state
+
+
+def test_depth_input_starts_without_effect_and_is_read_causally(fused, batch):
+    task, params, state = fused
+    changed = dict(batch, depth=batch["depth"].copy())
+    changed["depth"][:, 3] += 1
+    encode = jitted(task, "encode")
+    before, after = (encode(params, state, b)["encoded"] for b in (batch, changed))
+    np.testing.assert_array_equal(before, after)
+    params = params | {"depth_fusion": params["depth_fusion"] | {"gate": np.ones(8, np.float32)}}
+    before, after = (encode(params, state, b)["encoded"] for b in (batch, changed))
+    np.testing.assert_array_equal(before[:, :2], after[:, :2])
+    assert np.abs(before - after)[:, 2].max() > 1e-4
+
+
+def test_depth_input_without_depth_is_an_error_that_names_it(fused, batch):
+    task, params, state = fused
+    assert task.fields == ("rgb", "time_s", "depth", "depth_valid")
+    without = {name: array for name, array in batch.items() if not name.startswith("depth")}
+    with pytest.raises(BatchError, match=r"\['depth', 'depth_valid'\] missing.*depth_input = 'fuse'"):
+        task.encode(params, state, without)

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from lam_cases import V, gradient_and_aux, jitted, lam_task, loss_and_aux
+from lam_cases import LEVELS, V, Z, gradient_and_aux, jitted, lam_task, loss_and_aux
 
 from farsighted_jax.core import tree
+from farsighted_jax.core.batch import transition_valid
 
 
 def assert_same_bits(first, second):
@@ -105,3 +106,28 @@ def test_the_learned_codebook_gets_its_gradient_from_its_own_loss(batch):
     silent = task.__class__(task.model, task.quantizer, weights)
     _, grads = gradient_and_aux(silent, frozen, state, batch)
     assert not np.any(grads["codebook"])
+
+
+@pytest.mark.slow
+def test_finite_scalars_have_no_codebook_and_mask_missing_frames(batch):
+    task = lam_task(quantizer="fsq")
+    params, state = jitted(task, "init")(jax.random.key(0), batch)
+    assert "codebook" not in params and state.keys() == {"count", "seen"}
+    missing = ~batch["frame_valid"]
+    garbage = dict(batch, rgb=batch["rgb"].copy())
+    garbage["rgb"][missing] = 255
+    results = [gradient_and_aux(task, params, state, b) for b in (batch, garbage)]
+    assert_same_bits(*results)
+    (loss, (metrics, updates)), grads = results[0]
+    assert "commit" not in metrics
+    terms = {name: float(total / count) for name, (total, count) in metrics.items()}
+    assert float(loss) == pytest.approx(terms["rgb"] + 0.1 * terms["depth"], rel=1e-5)
+    assert np.any(grads["encoder"]["to_code"]["kernel"])
+    assert updates.count_V.sum() == transition_valid(batch["frame_valid"]).sum() * Z
+    new_state, shown = jitted(task, "next_model_state")(state, updates)
+    assert new_state["seen"] == 1 and 1 <= shown["code_perplexity"][0] <= np.prod(LEVELS)
+    outputs = jitted(task, "encode")(params, state, batch)
+    assert outputs["code"].dtype == np.int32 and np.abs(outputs["quantized"]).max() <= 1
+    np.testing.assert_array_equal(
+        task.quantizer.codebook_VU(params, state)[outputs["code"]], outputs["quantized"]
+    )

@@ -168,3 +168,37 @@ def test_cosine_rows_keep_length_one(vectors):
 def test_perplexity_counts_the_codes_in_even_use():
     assert vq.perplexity(jnp.array([5.0, 5.0, 0.0])) == pytest.approx(2, abs=1e-4)
     assert vq.perplexity(jnp.array([9.0, 0.0, 0.0])) == pytest.approx(1, abs=1e-4)
+
+
+def test_codes_that_tell_their_place_alone_count_as_collapsed():
+    code_BtZ = np.tile([[0, 3], [1, 4], [2, 5]], (5, 1, 1))
+    valid_Bt = np.ones((5, 3), bool)
+    valid_Bt[4, 1:] = valid_Bt[3, 2] = False
+
+    def updates_of_codes(code_BtZ):
+        z_BtZU = np.zeros((5, 3, 2, U), np.float32)
+        return vq.codebook_updates(z_BtZU, code_BtZ, valid_Bt, np.zeros((5, 3, 2)), V)
+
+    updates = updates_of_codes(code_BtZ)
+    np.testing.assert_array_equal(updates.count_tZV.sum(-1), [[5, 5], [4, 4], [3, 3]])
+    np.testing.assert_array_equal(updates.count_V, [5, 4, 3, 5, 4, 3, 0])
+    assert vq.perplexity(updates.count_V) > 5.5
+    total, count = vq.place_perplexity(updates.count_tZV)
+    assert count == 24 and total / count == pytest.approx(1, abs=1e-5)
+    code_BtZ[:2, 0] = 6
+    total, count = vq.place_perplexity(updates_of_codes(code_BtZ).count_tZV)
+    mixed = np.exp(-0.4 * np.log(0.4) - 0.6 * np.log(0.6))
+    assert total / count == pytest.approx((10 * mixed + 14) / 24, abs=1e-5)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_restart_takes_the_vectors_of_the_batch(vectors, cosine):
+    z, codebook, valid, _ = vectors
+    state = vq.initial_codebook(jax.random.key(0), V, U) | {"seen": np.float32(9)}
+    new = vq.restarted_codebook(state, updates_of(*vectors), cosine=cosine)
+    rows = z[valid].reshape(-1, U)
+    rows = np.asarray(vq.unit_rows(rows)) if cosine else rows
+    for row in np.asarray(new["codebook"]):
+        assert np.abs(rows - row).max(axis=1).min() < 1e-6
+    np.testing.assert_allclose(new["sum"], new["codebook"] * new["count"][:, None], rtol=1e-6)
+    assert new["seen"] == 9 and new.keys() == state.keys()
