@@ -83,9 +83,8 @@ class Model:
     def clips(self, source: FrameSource, starts: Sequence[int]) -> Batch:
         """The clips that begin at `starts`, at the model's size."""
         batch = clip_batch(source, starts, self.offsets_of(source.dataset), self.preprocessing)
-        reads_depth = any(entry["depth"] for entry in self.run.statistics.values())
-        if reads_depth and "depth" not in batch:
-            # The model knows depth; here none was measured.
+        if "depth" in self.run.task.fields and "depth" not in batch:
+            # The model reads depth; here none was measured.
             shape = (*batch["rgb"].shape[:4], 1)
             batch |= {"depth": np.zeros(shape, np.float32), "depth_valid": np.zeros(shape, bool)}
         return batch
