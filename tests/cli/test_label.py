@@ -55,6 +55,14 @@ def test_labels_read_back_equal_encoding_each_window(labelled, tool_model, tool_
     assert len(seen) > 3, "codes that are all alike would prove nothing"
 
 
+def test_episodes_encoded_together_keep_their_own_codes(labelled, tmp_path):
+    run_label(tmp_path, num_shards=1)
+    together, alone = CodeReader(tmp_path, "tiny", "train"), CodeReader(labelled[0], "tiny", "train")
+    for number in range(4):
+        for found, expected in zip(together.episode(number), alone.episode(number), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_labels_say_what_made_them(labelled, tool_model, tool_data):
     labels = CodeReader(labelled[0], "tiny", "train").labels
     assert labels["model"] == tool_model.describe() and len(labels["model"]["digest"]) == 64
