@@ -174,6 +174,11 @@ def test_nearest_clips_equal_a_sort_over_all_in_any_batches():
     order = np.argsort(expected)
     for sizes in ((30,), (1, 29), (10, 10, 10)):
         assert [entry["start"] for entry in search(sizes)] == order[:4].tolist()
+    vectors[:] = query
+    expected = np.zeros(30)
+    assert [entry["start"] for entry in search((10, 10, 10), one_a_source=True)] == [0, 10, 20]
+    vectors[:] = rng.normal(size=vectors.shape)
+    expected = np.sqrt(np.square(vectors - query).reshape(30, -1).mean(axis=1))
     best = search((10, 10, 10), one_a_source=True)
     assert [entry["start"] for entry in best] == sorted(
         (int(part[expected[part].argmin()]) for part in np.split(np.arange(30), 3)), key=expected.__getitem__
