@@ -30,11 +30,13 @@ class FrameSource(Protocol):
 
     Attributes:
       name: what it is called in messages and results.
+      dataset: RLDS dataset it comes from, "" for none.
       hz: frames a second.
       num_frames: L.
     """
 
     name: str
+    dataset: str
     hz: float
     num_frames: int
 
@@ -75,7 +77,7 @@ class EpisodeFrames:
           IndexError: no such episode.
         """
         self.name = f"{split.name}:{split.split}:{number}"
-        self.hz, self.number = split.spec.hz, number
+        self.dataset, self.hz, self.number = split.name, split.spec.hz, number
         self._camera, self._depth = split.spec.camera(camera), depth
         self._episode = split.episode(number)
         self.num_frames = self._episode.num_steps

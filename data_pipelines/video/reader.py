@@ -72,6 +72,8 @@ def find_videos(folder: str | os.PathLike) -> list[Path]:
 class FrameFolder:
     """Picture files, in the order of their names with numbers counted as numbers."""
 
+    dataset = ""
+
     def __init__(self, path: Path, files: list[Path], fps: float | None):
         """Use `open_video`."""
         self._files = files
@@ -96,6 +98,8 @@ class FrameFolder:
 
 class VideoFile:
     """A compressed file, decoded forward; frames of the call before are kept, so that clips may overlap."""
+
+    dataset = ""
 
     def __init__(self, path: Path, fps: float | None):
         """Use `open_video`. Decodes the whole file once to count its frames."""

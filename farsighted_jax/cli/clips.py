@@ -41,7 +41,7 @@ class Model:
     Attributes:
       run: configuration, statistics and weights.
       actions: its compiled functions.
-      offsets_s: seconds from frame 0 to each keyframe.
+      offsets_s: seconds from frame 0 to each keyframe, where a dataset has none of its own.
       preprocessing: of every image.
     """
 
@@ -61,6 +61,15 @@ class Model:
             "resolution": self.preprocessing.resolution,
         }
 
+    def offsets_of(self, dataset: str) -> tuple[float, ...]:
+        """Seconds from frame 0 to each keyframe of an RLDS dataset; "" for a video."""
+        own = dict(self.run.config.data.get("dataset_offsets_s", ()))
+        return tuple(own.get(dataset, self.offsets_s))
+
+    def starts(self, source: FrameSource, *, every_s: float | None = None, first: int = 0) -> range:
+        """Where complete clips of a source begin; see `data_pipelines.clips.clip_starts`."""
+        return clip_starts(source, self.offsets_of(source.dataset), every_s=every_s, first=first)
+
     def depth_constants(self, dataset: str) -> tuple[float, float] | None:
         """(center, scale) of log depth for an RLDS dataset; None where the run read no depth of it."""
         depth = self.run.statistics.get(dataset, {}).get("depth")
@@ -73,10 +82,9 @@ class Model:
 
     def clips(self, source: FrameSource, starts: Sequence[int]) -> Batch:
         """The clips that begin at `starts`, at the model's size."""
-        batch = clip_batch(source, starts, self.offsets_s, self.preprocessing)
-        reads_depth = any(entry["depth"] for entry in self.run.statistics.values())
-        if reads_depth and "depth" not in batch:
-            # The model knows depth; here none was measured.
+        batch = clip_batch(source, starts, self.offsets_of(source.dataset), self.preprocessing)
+        if "depth" in self.run.task.fields and "depth" not in batch:
+            # The model reads depth; here none was measured.
             shape = (*batch["rgb"].shape[:4], 1)
             batch |= {"depth": np.zeros(shape, np.float32), "depth_valid": np.zeros(shape, bool)}
         return batch
@@ -120,7 +128,7 @@ class Model:
     def one_clip(self, reference: str, fps: float | None = None) -> tuple[FrameSource, Batch]:
         """The clip that begins at a reference's step (0 by default), as a batch of one row."""
         source, start = self.open(reference, fps)
-        starts = clip_starts(source, self.offsets_s, first=start or 0)[:1]
+        starts = self.starts(source, first=start or 0)[:1]
         return source, self.clips(source, starts)
 
     def first_frame(self, reference: str, fps: float | None = None) -> np.ndarray:

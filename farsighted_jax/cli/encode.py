@@ -50,14 +50,13 @@ def run(
     """
     import numpy as np
 
-    from data_pipelines.clips import clip_starts
     from farsighted_jax.cli.clips import load_model
     from farsighted_jax.cli.code_files import CodeFile, check_suffix, write_codes
 
     check_suffix(out)
     model = load_model(checkpoint, step)
     source, first = model.open(video, fps)
-    starts = clip_starts(source, model.offsets_s, every_s=every_s, first=first or 0)
+    starts = model.starts(source, every_s=every_s, first=first or 0)
     rows = model.run.config.eval.batch_size
     shown = set(np.linspace(0, len(starts) - 1, min(SHEET_ROWS, len(starts))).astype(int).tolist())
     times, codes, clips = [], [], []

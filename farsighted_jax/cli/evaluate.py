@@ -143,6 +143,16 @@ def _shuffled_batches(stream):
     return (stream.batch(step) for step in range(max(stream.num_windows // stream.batch_size, 1)))
 
 
+def _scaled(data, multiple):
+    """The offsets of a data section, those of single datasets too, times a multiple."""
+
+    def times(offsets_s):
+        return tuple(round(multiple * offset, 6) for offset in offsets_s)
+
+    own = tuple((name, times(offsets_s)) for name, offsets_s in data.get("dataset_offsets_s", ()))
+    return {"offsets_s": times(data.offsets_s), "dataset_offsets_s": own}
+
+
 def _some_batches(run, stream):
     return itertools.islice(_shuffled_batches(stream), run.config.eval.fit_batches)
 
@@ -156,11 +166,10 @@ def _gap_batches(run, batch_size, split, place):
     multiples = run.config.eval.get("gap_multiples", DEFAULT_GAP_MULTIPLES)
     found, not_tested = {}, {}
     for multiple in multiples:
-        offsets_s = tuple(round(multiple * offset, 6) for offset in run.config.data.offsets_s)
         options = {"batch_size": batch_size, "train": False, "statistics": run.statistics, **place}
         try:
-            scored = stream_for(run.config, split=split, offsets_s=offsets_s, **options)
-            fitted = stream_for(run.config, offsets_s=offsets_s, **options)
+            scored = stream_for(run.config, split=split, **_scaled(run.config.data, multiple), **options)
+            fitted = stream_for(run.config, **_scaled(run.config.data, multiple), **options)
         except DatasetError as error:
             not_tested[str(multiple)] = str(error)
         else:

@@ -112,10 +112,11 @@ def _label(out, model, split, num_shards, rows, process, report):
     from farsighted_jax.lam.label import LabelSettings, label_shards
 
     data = model.run.config.data
-    steps = keyframe_steps(split.spec.hz, model.offsets_s, split.name)
+    offsets_s = model.offsets_of(split.name)
+    steps = keyframe_steps(split.spec.hz, offsets_s, split.name)
     writer = CodeWriter(out, labels_of(model, split, steps, num_shards))
     settings = LabelSettings(
-        model.offsets_s,
+        offsets_s,
         model.preprocessing,
         camera=data.camera,
         depth=model.depth_constants(split.name),
@@ -150,6 +151,7 @@ def labels_of(model, split, steps, num_shards) -> dict:
             "camera": model.run.config.data.camera,
             "hz": split.spec.hz,
         },
+        "offsets_s": list(model.offsets_of(split.name)),
         "model": model.describe(),
         "keyframe_steps": list(steps),
         "num_slots": model.actions.num_slots,

@@ -78,7 +78,7 @@ def run(flags: argparse.Namespace) -> dict:
     for candidate in _candidates(model, flags):
         if candidate.name == source.name:
             continue
-        starts = _starts(candidate, model.offsets_s, flags.every)
+        starts = _starts(model, candidate, flags.every)
         for begin in range(0, len(starts), rows):
             batch = model.clips(candidate, starts[begin : begin + rows])
             found = model.actions.encode_rows(batch, rows)
@@ -123,13 +123,13 @@ def _candidates(model, flags) -> Iterator:
                     raise
 
 
-def _starts(source, offsets_s, every_s):
+def _starts(model, source, every_s):
     """Starts of complete clips; none where the source is too short."""
-    from data_pipelines.clips import clip_starts, clip_steps
+    from data_pipelines.clips import clip_steps
 
-    if source.num_frames <= clip_steps(source, offsets_s)[-1]:
+    if source.num_frames <= clip_steps(source, model.offsets_of(source.dataset))[-1]:
         return range(0)
-    return clip_starts(source, offsets_s, every_s=1 / source.hz if every_s is None else every_s)
+    return model.starts(source, every_s=1 / source.hz if every_s is None else every_s)
 
 
 def _draw(out, frames, code, time_s, source, result, entries):

@@ -54,8 +54,10 @@ class NearestClips:
             )
         self._best.sort(key=lambda entry: entry["distance"])
         if self._one:
-            self._best = list({entry["name"]: entry for entry in reversed(self._best)}.values())
-            self._best.sort(key=lambda entry: entry["distance"])
+            nearest: dict[str, dict[str, Any]] = {}
+            for entry in self._best:
+                nearest.setdefault(entry["name"], entry)
+            self._best = list(nearest.values())
         del self._best[self._k :]
 
     def result(self) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Labelling: round trip, alignment, resume, hosts, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from data_pipelines.code_dataset import MISSING, CodeReader, CodeWriter, LabelEr
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.rlds import open_split
 from farsighted_jax.cli import label
+from farsighted_jax.core import config as config_lib
 from farsighted_jax.lam.inference import LatentActions
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -53,12 +55,37 @@ def test_labels_read_back_equal_encoding_each_window(labelled, tool_model, tool_
     assert len(seen) > 3, "codes that are all alike would prove nothing"
 
 
+def test_episodes_encoded_together_keep_their_own_codes(labelled, tmp_path):
+    run_label(tmp_path, num_shards=1)
+    together, alone = CodeReader(tmp_path, "tiny", "train"), CodeReader(labelled[0], "tiny", "train")
+    for number in range(4):
+        for found, expected in zip(together.episode(number), alone.episode(number), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_labels_say_what_made_them(labelled, tool_model, tool_data):
     labels = CodeReader(labelled[0], "tiny", "train").labels
     assert labels["model"] == tool_model.describe() and len(labels["model"]["digest"]) == 64
-    assert labels["model"]["offsets_s"] == [0.2, 0.6] and labels["keyframe_steps"] == [1, 3]
+    assert labels["offsets_s"] == labels["model"]["offsets_s"] == [0.2, 0.6] and labels["keyframe_steps"] == [
+        1,
+        3,
+    ]
     assert labels["codebook_size"] == 7 and labels["num_slots"] == 3
     assert labels["source"]["fingerprint"] == open_split(tool_data, "tiny", "train").fingerprint
+
+
+def test_a_dataset_may_have_offsets_of_its_own(tmp_path, tool_model, tool_data, monkeypatch):
+    config = config_lib.from_json(config_lib.to_json(tool_model.run.config))
+    with config.unlocked():
+        config.data.dataset_offsets_s = (("tiny", (0.4, 0.6)),)
+    own = dataclasses.replace(tool_model, run=dataclasses.replace(tool_model.run, config=config))
+    monkeypatch.setattr("farsighted_jax.cli.clips.load_model", lambda *args, **kwargs: own)
+    run_label(tmp_path, num_shards=1)
+    reader = CodeReader(tmp_path, "tiny", "train")
+    assert reader.labels["offsets_s"] == [0.4, 0.6] and reader.labels["keyframe_steps"] == [2, 3]
+    np.testing.assert_array_equal(reader.episode(0).valid_Lt.sum(axis=0), [7, 6])
+    source, _ = own.open(f"rlds:{tool_data}/tiny:train:0")
+    np.testing.assert_allclose(own.clips(source, [0])["time_s"], [[0, 0.4, 0.6]], atol=1e-6)
 
 
 def test_tfds_reads_the_side_dataset(labelled):

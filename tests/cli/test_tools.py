@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import re
+import types
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from data_pipelines.clips import clip_starts
 from farsighted_jax.cli import clips, code_files, decode, encode, main, retrieve, transfer
+from farsighted_jax.core.batch import check
 from farsighted_jax.lam.inference import CodeError
 from farsighted_jax.lam.retrieval import NearestClips, RetrievalError
 from farsighted_jax.viz import film
@@ -50,6 +52,17 @@ def test_both_code_files_hold_the_models_codes(encoded, tool_videos, tool_model)
         np.testing.assert_array_equal(arrays["quantized"], tool_model.actions.vectors(expected["code"]))
     lines = (encoded / "codes.json").read_text().splitlines()
     assert sum('"codes"' in line for line in lines) == 3, "a clip a line"
+
+
+def test_a_model_that_reads_depth_sees_none_in_a_video(tool_model, tool_videos, tool_data):
+    fields = ("rgb", "time_s", "depth", "depth_valid")
+    run = dataclasses.replace(tool_model.run, task=types.SimpleNamespace(fields=fields))
+    fused = dataclasses.replace(tool_model, run=run)
+    _, video = fused.one_clip(str(tool_videos / "ep0"), FPS)
+    _, episode = fused.one_clip(f"rlds:{tool_data}/tiny:val:0")
+    assert video["depth"].shape == episode["depth"].shape == (1, 3, 16, 16, 1)
+    assert not video["depth_valid"].any() and episode["depth_valid"].any()
+    check(video, values=True)
 
 
 def test_the_sheet_of_codes_shows_every_keyframe(encoded, tool_videos, tool_model):
@@ -161,6 +174,11 @@ def test_nearest_clips_equal_a_sort_over_all_in_any_batches():
     order = np.argsort(expected)
     for sizes in ((30,), (1, 29), (10, 10, 10)):
         assert [entry["start"] for entry in search(sizes)] == order[:4].tolist()
+    vectors[:] = query
+    expected = np.zeros(30)
+    assert [entry["start"] for entry in search((10, 10, 10), one_a_source=True)] == [0, 10, 20]
+    vectors[:] = rng.normal(size=vectors.shape)
+    expected = np.sqrt(np.square(vectors - query).reshape(30, -1).mean(axis=1))
     best = search((10, 10, 10), one_a_source=True)
     assert [entry["start"] for entry in best] == sorted(
         (int(part[expected[part].argmin()]) for part in np.split(np.arange(30), 3)), key=expected.__getitem__

@@ -7,6 +7,7 @@ import pytest
 from motion_oracle import Z, displacement, model, motion_batch, motion_spec
 
 from farsighted_jax.evaluators.base import EvaluationError
+from farsighted_jax.evaluators.probe_fit import ProbeRows, held_out_predictions, r2_by_group
 from farsighted_jax.evaluators.random_codes import CodeFrequencies
 from farsighted_jax.evaluators.reclip import reclipped
 from farsighted_jax.evaluators.registry import GapBatches, evaluate
@@ -126,6 +127,21 @@ def test_transfer_partners_are_of_another_episode():
     assert (batch["episode"][source] != batch["episode"])[valid].all() and valid[source[valid]].all()
     alone = {**batch, "episode": np.zeros(10, np.int32)}
     assert not other_episode(alone, valid, np.random.default_rng(0))[1].any()
+
+
+@pytest.mark.parametrize("same_split", [True, False])
+def test_a_probe_never_reads_an_episode_it_was_fitted_on(same_split):
+    """Targets constant in an episode, features that name it: a split inside episodes would score 1."""
+    rng = np.random.default_rng(0)
+    episode = np.repeat(np.arange(12), 5)
+    x, y = np.eye(12)[episode], rng.normal(size=(12, 2))[episode]
+    rows = ProbeRows(x, y, episode) if same_split else ProbeRows(x[30:], y[30:], episode[30:])
+    scored = slice(0, 60 if same_split else 30)
+    groups = {"all": [0, 1]}
+    found = held_out_predictions(rows, x[scored], episode[scored], groups, 0, same_split=same_split)
+    assert np.isfinite(found).all() and r2_by_group(y[scored], found, groups)["all"] < 0.05
+    few = ProbeRows(x[:5], y[:5], episode[:5])
+    assert np.isnan(held_out_predictions(few, x[5:], episode[5:], groups, 0, same_split=same_split)).all()
 
 
 def gap_streams(multiples, with_fit, seed=0):
