@@ -53,6 +53,7 @@ def get_config(arg=None):
                 "head": "layers" if tiny else "pixels",
                 "image_encoder": "patch",
                 "depth_input": "none",  # "fuse": the encoder reads depth too
+                "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
                 "code_width": 32 if tiny else 128,
                 "patch": 8 if tiny else 14,  # px

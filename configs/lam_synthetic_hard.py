@@ -28,17 +28,18 @@ base = runpy.run_path(str(Path(__file__).with_name("lam_pretrain.py")))["get_con
 def get_config(arg=None):
     """The configuration; takes no argument."""
     config = base("tiny")
-    config.total_steps = 800
+    config.total_steps = 700
     config.log_every = 20
     config.batch_size = 8
     config.data.mixture = "synthetic_hard"
+    config.model.code_width = 2
+    config.quantizer.name = "fsq"
+    config.quantizer.levels = (16, 16)
+    config.quantizer.codebook_size = 256
     config.loss.depth = 0.05
-    config.loss.commit = 0.002
-    config.quantizer.codebook_size = 64
-    config.quantizer.distance = "l2"
-    config.quantizer.warmup = 0.7
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.final_learning_rate = 4e-5
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.final_learning_rate = 2e-5
     config.checkpoint.every = 500
+    config.eval.evaluators = ("mean", "reconstruction", "codebook", "latent_probe")
     config.eval.batch_size = 32
     return config

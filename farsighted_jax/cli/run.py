@@ -48,9 +48,14 @@ class Run:
 
 
 def task_for(config: ConfigDict) -> Task:
-    """The task a configuration names; ConfigError for one that is unknown or inconsistent."""
+    """The task a configuration names; ConfigError for one that is unknown, inconsistent or lacks a key."""
     config_lib.check_choice("task", config.task, TASKS)
-    return TASKS[config.task](config)
+    try:
+        return TASKS[config.task](config)
+    except KeyError as error:
+        raise config_lib.ConfigError(
+            f"the configuration lacks the key {error.args[0]}; it was written by hand or by another version"
+        ) from error
 
 
 def stream_for(

@@ -19,6 +19,9 @@ HEADS = ("pixels", "layers")
 # first, and the pace at which the decoder departs from them.
 HUE_WEIGHT, LIGHT, LEARNED_SCALE = 12.0, -3.0, 0.1
 
+# Patches that a code of length 1 moves its layer by at the start.
+LINEAR_SHIFT = 1.5
+
 
 def hue_layers(rgb_BHWC, num_layers: int):
     """Prior for which layer a pixel belongs to: gray and pale ones to the first, the others by hue.
@@ -110,20 +113,33 @@ class SpatialDecoder(nn.Module):
             return self._image(x_BtND, rgb_BHWC.shape[-1], grid, "rgb_head"), self._image(
                 x_BtND, 1, grid, "depth_head"
             )
-        return self._moved_layers(rgb_BHWC, code_BtZD, x_BtND, grid)
+        return self._moved_layers(rgb_BHWC, quantized_BtZU, code_BtZD, x_BtND, grid)
 
     def _image(self, x_BtND, channels, grid, name):
         """One linear head: float[B, t, N, D] -> float32[B, t, H, W, channels]."""
         patches = nn.Dense(self.patch**2 * channels, dtype=jnp.float32, name=name)(x_BtND)
         return unpatchify(patches, *grid, self.patch)
 
-    def _moved_layers(self, rgb_BHWC, code_BtZD, x_BtND, grid):
+    def _linear_shift(self, quantized_BtZU):
+        """Displacement as a linear map of each slot's own code, float[B, t, Z, 2] pixels.
+
+        The way through the blocks is shared by all slots and learned much more slowly.
+        """
+        Z, U = quantized_BtZU.shape[2:]
+        start = nn.initializers.normal(LINEAR_SHIFT * self.patch * U**-0.5)
+        shift_ZU2 = self.param("shift_slots", start, (Z, U, 2))
+        return jnp.einsum("BtZU,ZUC->BtZC", quantized_BtZU.astype(jnp.float32), shift_ZU2)
+
+    def _moved_layers(self, rgb_BHWC, quantized_BtZU, code_BtZD, x_BtND, grid):
         """Each slot moves its own layer of frame 0, rgb and estimated depth alike."""
         Z, C = code_BtZD.shape[2], rgb_BHWC.shape[-1]
         # Near zero at the start: training begins at "copy frame 0".
         still = nn.initializers.normal(0.1 * self.width**-0.5)
         shift = nn.Dense(2, kernel_init=still, dtype=jnp.float32, name="shift_head")
-        shift_BtZ2 = self.patch * shift(code_BtZD)
+        shift_BtZ2 = self.patch * shift(code_BtZD) + self._linear_shift(quantized_BtZU)
+        # A layer that has left the frame gets no gradient and would never return.
+        reach = min(rgb_BHWC.shape[1:3]) / 2
+        shift_BtZ2 = reach * jnp.tanh(shift_BtZ2 / reach)
         learned_BtHWZ = self._image(x_BtND, Z, grid, "layer_head")
         layer_BtHWZ = hue_layers(rgb_BHWC, Z)[:, None] + LEARNED_SCALE * learned_BtHWZ
         paint_BtHWC = self._image(x_BtND, C + 1, grid, "rgb_head")

@@ -38,6 +38,7 @@ class FarsightedLam(nn.Module):
       dtype: of the computation.
       pyramid: see `SpaceTimeTransformer`; of the encoder.
       pyramid_every: see `SpaceTimeTransformer`.
+      num_keypoints: see `SpaceTimeEncoder`.
       depth_input: "none", or "fuse": the encoder also reads the depth of the clip.
     """
 
@@ -54,6 +55,7 @@ class FarsightedLam(nn.Module):
     dtype: jnp.dtype = jnp.float32
     pyramid: tuple[int, ...] = ()
     pyramid_every: int = 4
+    num_keypoints: int = 0
     depth_input: str = "none"
 
     def setup(self):
@@ -67,6 +69,7 @@ class FarsightedLam(nn.Module):
             self.num_heads,
             self.num_slots,
             self.code_width,
+            self.num_keypoints,
             unroll=self.unroll,
             dtype=self.dtype,
             pyramid=self.pyramid,

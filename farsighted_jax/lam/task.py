@@ -139,6 +139,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
         )
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
+    check_range("model.num_keypoints", model["num_keypoints"], 0)
     for key, weight in config["loss"].items():
         check_range(f"loss.{key}", weight, 0.0)
     if data["resolution"] % model["patch"]:
@@ -160,6 +161,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             dtype=jnp.dtype(model["dtype"]),
             pyramid=tuple(model["pyramid"]),
             pyramid_every=model["pyramid_every"],
+            num_keypoints=model["num_keypoints"],
             depth_input=model["depth_input"],
         ),
         quantizer,

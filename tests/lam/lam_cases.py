@@ -35,7 +35,8 @@ def lam_task(head="pixels", quantizer="ema", distance="l2", depth_input="none"):
     learned = size if quantizer == "gradient" else 0
     model = FarsightedLam(
         8, 2, 2, 2, num_slots=Z, code_width=width, patch=4, head=head, codebook_size=learned,
-        pyramid=(1, 2) if head == "pixels" else (), pyramid_every=2, depth_input=depth_input,
+        pyramid=(1, 2) if head == "pixels" else (), pyramid_every=2,
+        num_keypoints=5 if head == "layers" else 0, depth_input=depth_input,
     )  # fmt: skip
     return LamTask(model, Quantizer(quantizer, size, width, distance, levels=levels), LossWeights())
 
