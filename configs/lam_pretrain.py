@@ -55,7 +55,7 @@ def get_config(arg=None):
                 "depth_input": "none",  # "fuse": the encoder reads depth too
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
-                "code_width": 32 if tiny else 128,
+                "code_width": 2 if tiny else 128,
                 "patch": 8 if tiny else 14,  # px
                 "pyramid": () if tiny else (1, 2),  # frames; dilations of the temporal pyramid, () for none
                 "pyramid_every": 2 if tiny else 4,  # blocks
@@ -63,13 +63,13 @@ def get_config(arg=None):
                 "dtype": "float32" if tiny else "bfloat16",
             },
             "quantizer": {
-                "name": "ema",
-                "codebook_size": 32,
+                "name": "fsq" if tiny else "ema",  # an EMA codebook needs more steps than tiny runs have
+                "codebook_size": 256 if tiny else 32,
                 "distance": "l2",
                 "decay": 0.99,
                 "restart_below": 0.1,  # of an even share
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
-                "levels": (8, 8),  # "fsq" alone: values a channel; code_width and codebook_size must agree
+                "levels": (16, 16),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
             "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0, "contrastive": 0.0},
             "contrastive": {

@@ -33,14 +33,10 @@ def get_config(arg=None):
     config.log_every = 20
     config.batch_size = 8
     config.data.mixture = "synthetic_hard"
-    config.model.code_width = 2
-    config.quantizer.name = "fsq"
-    config.quantizer.levels = (16, 16)
-    config.quantizer.codebook_size = 256
     config.loss.depth = 0.05
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 1.5e-3
     config.optimizer.final_learning_rate = 2e-5
     config.checkpoint.every = 500
-    config.eval.evaluators = ("mean", "reconstruction", "codebook", "latent_probe")
+    config.eval.evaluators = ("reconstruction", "codebook", "latent_probe")
     config.eval.batch_size = 32
     return config

@@ -13,7 +13,6 @@ class PatchEncoder(nn.Module):
 
     The overlap makes motion visible to attention between patches: prototypes
     without it learned displacements far more slowly.
-    Every step is a matrix product.
 
     Attributes:
       width: E, channels of a token.
@@ -29,25 +28,10 @@ class PatchEncoder(nn.Module):
     def __call__(self, rgb_BTHWC):
         """Maps float[B, T, H, W, C] within [0, 1] to tokens float[B, T, N, E]."""
         *lead, H, W, _ = rgb_BTHWC.shape
-        cell = self.patch // 2
+        cell, half = self.patch // 2, self.width // 2
         rows, columns = grid_size(H, W, cell)
         x = patchify(rgb_BTHWC.astype(self.dtype) - 0.5, cell)
-        x = nn.gelu(nn.Dense(self.width // 2, dtype=self.dtype, name="cell")(x))
-        x = neighbourhood(x.reshape(*lead, rows, columns, -1))
-        x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name="mix")(x))
+        x = nn.gelu(nn.Dense(half, dtype=self.dtype, name="cell")(x))
+        x = nn.Conv(self.width // 2, (3, 3), dtype=self.dtype, name="mix")(x.reshape(-1, rows, columns, half))
+        x = nn.gelu(x).reshape(*lead, rows, columns, half)
         return nn.Dense(self.width, dtype=self.dtype, name="merge")(patchify(x, 2))
-
-
-def neighbourhood(x_BYXD):
-    """Each cell's channels followed by those of its eight neighbours; zeros beyond the border.
-
-    Args:
-      x_BYXD: float[..., Y, X, D].
-
-    Returns:
-      float[..., Y, X, 9 * D].
-    """
-    *lead, rows, columns, _ = x_BYXD.shape
-    padded = jnp.pad(x_BYXD, [(0, 0)] * len(lead) + [(1, 1), (1, 1), (0, 0)])
-    shifts = [(y, x) for y in range(3) for x in range(3)]
-    return jnp.concatenate([padded[..., y : y + rows, x : x + columns, :] for y, x in shifts], axis=-1)

@@ -19,8 +19,10 @@ HEADS = ("pixels", "layers")
 # first, and the pace at which the decoder departs from them.
 HUE_WEIGHT, LIGHT, LEARNED_SCALE = 12.0, -3.0, 0.1
 
-# Patches that a code of length 1 moves its layer by at the start.
-LINEAR_SHIFT = 1.5
+# Deviation of the first weights from a code of length 1 to the displacement of its layer, and how
+# many patches a weight of 1 moves it by. Training begins near "copy frame 0", and the weights grow
+# fast enough to reach the motion they are to follow.
+LINEAR_START, LINEAR_GAIN = 0.03, 3.0
 
 
 def hue_layers(rgb_BHWC, num_layers: int):
@@ -126,9 +128,10 @@ class SpatialDecoder(nn.Module):
         The way through the blocks is shared by all slots and learned much more slowly.
         """
         Z, U = quantized_BtZU.shape[2:]
-        start = nn.initializers.normal(LINEAR_SHIFT * self.patch * U**-0.5)
+        start = nn.initializers.normal(LINEAR_START * U**-0.5)
         shift_ZU2 = self.param("shift_slots", start, (Z, U, 2))
-        return jnp.einsum("BtZU,ZUC->BtZC", quantized_BtZU.astype(jnp.float32), shift_ZU2)
+        patches = jnp.einsum("BtZU,ZUC->BtZC", quantized_BtZU.astype(jnp.float32), shift_ZU2)
+        return LINEAR_GAIN * self.patch * patches
 
     def _moved_layers(self, rgb_BHWC, quantized_BtZU, code_BtZD, x_BtND, grid):
         """Each slot moves its own layer of frame 0, rgb and estimated depth alike."""
