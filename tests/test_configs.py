@@ -126,7 +126,7 @@ def test_a_configuration_survives_json():
         ("model.image_encoder", "pach", "did you mean 'patch'"),
         ("model.depth_input", "fused", "did you mean 'fuse'"),
         ("model.pyramid", (1, 4), "model.pyramid.*dilation 4 .*4 frames.*1..3"),
-        ("quantizer.name", "fsq", r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),
+        ("quantizer.levels", (8, 8), r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),
     ],
 )
 def test_a_wrong_value_is_named(key, value, named):

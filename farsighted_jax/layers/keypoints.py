@@ -49,7 +49,7 @@ class SpatialSoftmax(nn.Module):
         offset = nn.Dense(2 * G, kernel_init=center, dtype=self.dtype, name="offset")(normed_BTNE)
         offset_BTNG2 = jnp.tanh(offset.astype(jnp.float32)).reshape(B, T, N, G, 2)
         point_BTG2 = jnp.einsum("BTNG,NC->BTGC", weight_BTNG, patch_centers(*grid))
-        return point_BTG2 + jnp.einsum("BTNG,BTNGC->BTGC", weight_BTNG, offset_BTNG2) * patch_size(*grid)
+        return point_BTG2 + jnp.einsum("BTNG,BTNGC->BTGC", weight_BTNG, offset_BTNG2) * half_patch(*grid)
 
 
 def patch_centers(rows: int, columns: int):
@@ -58,6 +58,6 @@ def patch_centers(rows: int, columns: int):
     return jnp.stack(jnp.meshgrid(x_X, y_Y), axis=-1).reshape(rows * columns, 2)
 
 
-def patch_size(rows: int, columns: int):
-    """Width and height of a patch of a grid where the frame spans [-1, 1], float32[2]."""
-    return jnp.array([2 / columns, 2 / rows], jnp.float32)
+def half_patch(rows: int, columns: int):
+    """Half the width and height of a patch of a grid where the frame spans [-1, 1], float32[2]."""
+    return jnp.array([1 / columns, 1 / rows], jnp.float32)

@@ -26,7 +26,7 @@ def tool_config(data_dir):
     config.data.readers = 2
     config.model.head, config.model.unroll = "pixels", 1
     config.model.num_slots, config.model.code_width = 3, 5
-    config.quantizer.codebook_size = 7
+    config.quantizer.name, config.quantizer.codebook_size = "ema", 7
     config.eval.batch_size = 4
     return config
 

@@ -12,13 +12,16 @@ ROWS, COLUMNS, WIDTH, POINTS = 3, 5, 6, 4
 
 @pytest.fixture(scope="module")
 def points():
-    """(module, parameters) whose point 0 looks for channel 0 and nothing else."""
+    """Point 0 looks for channel 0 alone; channel 1 says how far right of the middle it lies."""
     module = SpatialSoftmax(POINTS)
     tokens = jnp.ones((1, 1, ROWS * COLUMNS, WIDTH))
     params = module.init(jax.random.key(0), tokens, (ROWS, COLUMNS))["params"]
     kernel = np.zeros((WIDTH, POINTS), np.float32)
     kernel[0, 0] = 10.0
     params["feature"]["kernel"] = jnp.asarray(kernel)
+    offset = np.zeros((WIDTH, POINTS, 2), np.float32)
+    offset[1, 0, 0] = 10.0
+    params["offset"]["kernel"] = jnp.asarray(offset.reshape(WIDTH, -1))
     return module, params
 
 
@@ -38,8 +41,17 @@ def test_a_point_lies_where_its_feature_is_and_the_others_in_the_middle(points):
             tokens[sample, frame, places[sample, frame], 0] = 1.0
     found = np.asarray(module.apply({"params": params}, tokens, (ROWS, COLUMNS)))
     assert found.shape == (2, 3, POINTS, 2)
-    np.testing.assert_allclose(found[:, :, 0], np.asarray(patch_centers(ROWS, COLUMNS))[places], atol=1e-4)
+    # The norm makes channel 1 negative where channel 0 stands out: left edge of the patch.
+    expected = np.asarray(patch_centers(ROWS, COLUMNS))[places] - [1 / COLUMNS, 0]
+    np.testing.assert_allclose(found[:, :, 0], expected, atol=1e-3)
     np.testing.assert_allclose(found[:, :, 1:], 0, atol=1e-6)
+
+
+def test_a_point_lies_in_the_middle_of_its_patch_at_the_start():
+    module, tokens = SpatialSoftmax(POINTS), np.random.default_rng(1).normal(size=(1, 1, 1, WIDTH))
+    params = module.init(jax.random.key(0), tokens, (1, 1))
+    found = np.asarray(module.apply(params, tokens, (1, 1)))
+    assert 0 < np.abs(found).max() < 0.1
 
 
 def test_points_stay_within_the_frame(points):
@@ -47,4 +59,4 @@ def test_points_stay_within_the_frame(points):
     tokens = np.random.default_rng(0).normal(size=(1, 2, ROWS * COLUMNS, WIDTH)).astype(np.float32) * 100
     found = np.asarray(module.apply({"params": params}, tokens, (ROWS, COLUMNS)))
     assert np.isfinite(found).all()
-    assert np.abs(found).max() <= 0.8
+    assert np.abs(found).max() <= 1.0
