@@ -149,7 +149,7 @@ def train(
         documents = {
             "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
         }  # fmt: skip
-        step_function = _compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
         batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))
 
         state_digest = ""
@@ -227,7 +227,7 @@ def _write_documents(workdir, config, stream):
         write_atomically(workdir / resume.STATISTICS, text)
 
 
-def _compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
+def compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
     """The step, compiled ahead of time: another shape is an error, never a second compilation."""
     step = make_train_step(
         task, optimizer, accumulation=config.optimizer.accumulation, ema_decay=config.optimizer.ema_decay,
