@@ -13,6 +13,13 @@ Arguments (parameters are those of the trainable part, `farsighted inspect confi
 from ml_collections import ConfigDict
 
 BATCH_SIZES = {"tiny": 16, "small": 256, "base": 256, "paper": 256, "large": 256}
+IMAGE_ENCODERS = {
+    "tiny": "patch",
+    "small": "dinov2-vits14",
+    "base": "dinov2-vitb14",
+    "paper": "dinov2-vitb14",
+    "large": "dinov2-vitl14",
+}
 
 
 def get_config(arg=None):
@@ -51,7 +58,10 @@ def get_config(arg=None):
             "model": {
                 "variant": variant,
                 "head": "layers" if tiny else "pixels",
-                "image_encoder": "patch",
+                "image_encoder": IMAGE_ENCODERS[variant],  # "patch" is trained, others are frozen
+                "frame_encoder": "patch"
+                if tiny
+                else "linear",  # of the decoder; "linear" is the published one
                 "depth_input": "none",  # "fuse": the encoder reads depth too
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
@@ -71,7 +81,15 @@ def get_config(arg=None):
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
                 "levels": (8, 8),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
-            "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0, "contrastive": 0.0},
+            "loss": {
+                "rgb": 1.0,
+                "lpips": 0.0 if tiny else 1.0,  # 1.0: the authors' published configuration
+                "depth": 0.1,
+                "feature": 0.0,  # frozen tokens of frame k
+                "commit": 0.25,
+                "codebook": 1.0,
+                "contrastive": 0.0,
+            },
             "contrastive": {
                 "temperature": 0.1,
                 "jitter": 0.3,  # of the second view

@@ -12,10 +12,12 @@ from farsighted_jax.core.rng import sample_keys
 from farsighted_jax.lam.contrastive import Contrastive, num_compared
 from farsighted_jax.lam.contrastive import loss as contrastive_loss
 from farsighted_jax.lam.model import FarsightedLam
+from farsighted_jax.lam.networks import FrozenNetworks
 from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.layers import vector_quantizer as vq
 from farsighted_jax.losses import depth as depth_loss
 from farsighted_jax.losses import quantizer as quantizer_loss
+from farsighted_jax.losses.feature import token_error
 from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
@@ -26,13 +28,15 @@ DEPTH_FIELDS = ("depth", "depth_valid")
 class LossWeights:
     """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq".
 
-    A weight of 0 for `contrastive` leaves the term out of the computation.
+    A weight of 0 for one of the last three leaves the term out of the computation.
     """
 
     rgb: float = 1.0
     depth: float = 0.1
     commit: float = 0.25
     codebook: float = 1.0
+    lpips: float = 0.0
+    feature: float = 0.0
     contrastive: float = 0.0
 
 
@@ -81,6 +85,7 @@ def loss(
     quantizer: Quantizer,
     weights: LossWeights,
     contrastive: Contrastive,
+    networks: FrozenNetworks,
     params,
     model_state,
     batch,
@@ -95,45 +100,67 @@ def loss(
     inputs = encoder_inputs(model, batch)
     rgb_BTHWC = inputs[0]
     valid_Bt = transition_valid(batch["frame_valid"])
+    frozen = networks.encoder_inputs(params, rgb_BTHWC)
 
-    def encode(rgb_BTHWC):
-        encoded_BtZU = model.apply({"params": params}, rgb_BTHWC, *inputs[1:], method="encode")
+    def encode(rgb_BTHWC, frozen):
+        encoded_BtZU = model.apply({"params": params}, rgb_BTHWC, *inputs[1:], **frozen, method="encode")
         return quantizer.comparable(encoded_BtZU)
 
-    encoded_BtZU = encode(rgb_BTHWC)
+    encoded_BtZU = encode(rgb_BTHWC, frozen)
     code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
-    predicted_BtHWC, depth_BtHW1 = model.apply(
+    predicted = model.apply(
         {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
     )
 
-    error_Bt = squared_error(predicted_BtHWC, rgb_BTHWC[:, 1:])
+    error_Bt = squared_error(predicted[0], rgb_BTHWC[:, 1:])
+    errors = {"rgb": error_Bt}
+    if weights.lpips:
+        errors["lpips"] = networks.perceptual_distance(params, predicted[0], rgb_BTHWC[:, 1:])
+    if weights.feature:
+        errors["feature"] = token_error(predicted[2], frozen["tokens_BTNE"][:, 1:])
+    errors |= _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU)
     count = counts["transitions"]
-    terms = {"rgb": weighted_mean(error_Bt, valid_Bt, count)}
+    terms = {name: weighted_mean(value_Bt, valid_Bt, count) for name, value_Bt in errors.items()}
     if "depth" in batch:
-        terms["depth"] = depth_loss.gradient_aware_log_loss(
-            depth_BtHW1,
-            batch["depth"][:, 1:],
-            depth_mask(batch),
-            rgb_BTHWC[:, 1:],
-            counts["depth_x"],
-            counts["depth_y"],
-        )
-    if quantizer.name != "fsq":
-        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
-        terms["commit"] = quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count)
-    if quantizer.name == "gradient":
-        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
-        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
-        terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
+        terms["depth"] = _depth_term(predicted[1], batch, rgb_BTHWC, counts)
     if weights.contrastive:
         terms["contrastive"] = contrastive_loss(
-            contrastive, encode, batch, rgb_BTHWC, encoded_BtZU, key, counts["contrastive"]
+            contrastive,
+            lambda view_BTHWC: encode(view_BTHWC, networks.encoder_inputs(params, view_BTHWC)),
+            batch,
+            rgb_BTHWC,
+            encoded_BtZU,
+            key,
+            counts["contrastive"],
         )
     total = sum(getattr(weights, name) * term for name, term in terms.items())
 
     updates = _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, batch["row"], key)
     return total, (_metrics(terms, total, error_Bt, valid_Bt, count), updates)
+
+
+def _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU):
+    """What binds vectors and codes to each other, name -> float32[B, t]."""
+    errors = {}
+    if quantizer.name != "fsq":
+        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
+        errors["commit"] = quantizer.warm(model_state) * commit_Bt
+    if quantizer.name == "gradient":
+        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
+        errors["codebook"] = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
+    return errors
+
+
+def _depth_term(depth_BtHW1, batch, rgb_BTHWC, counts):
+    return depth_loss.gradient_aware_log_loss(
+        depth_BtHW1,
+        batch["depth"][:, 1:],
+        depth_mask(batch),
+        rgb_BTHWC[:, 1:],
+        counts["depth_x"],
+        counts["depth_y"],
+    )
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):
