@@ -8,6 +8,17 @@ Arguments (parameters are those of the trainable part, `farsighted inspect confi
   tiny   64 px, 4 keyframes, for tests and a look around on 2 CPU cores.
   small, base, paper, large   224 px, for accelerators. Nobody has trained these
          with this code yet, so no hours and no expected numbers stand here.
+
+These four read a frozen DINOv2 and are trained with LPIPS. They need converted weights of three networks;
+without them a run ends at once and prints these commands:
+
+    farsighted convert --model dinov2-vitb14       # small: dinov2-vits14, large: dinov2-vitl14
+    farsighted convert --model vgg16
+    farsighted convert --model lpips-vgg16 --source FILE.safetensors
+
+The paper's variant has 269.4 M trainable parameters (published: about 267 M): 266.9 M in its blocks, 2.5 M
+in what embeds and reads out. Its decoder embeds frame 0 by one linear map a patch (0.5 M), as the published
+one does; with `model.frame_encoder` = "patch" there would be 274.0 M.
 """
 
 from ml_collections import ConfigDict
@@ -63,6 +74,7 @@ def get_config(arg=None):
                 if tiny
                 else "linear",  # of the decoder; "linear" is the published one
                 "depth_input": "none",  # "fuse": the encoder reads depth too
+                "depth_estimator": "",  # e.g. "depth-anything-vitb14": fills the holes of the sensor's depth
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
                 "code_width": 32 if tiny else 128,

@@ -149,6 +149,8 @@ def test_a_configuration_survives_json():
         ("model.image_encoder", "pach", "did you mean 'patch'"),
         ("model.image_encoder", "dinov2-vitb", "did you mean 'dinov2-vitb14'"),
         ("model.image_encoder", "dinov2-vits14-reg", "'model.patch' is 8.*14 px; expected 14.*such as 70"),
+        ("model.depth_estimator", "depth-anything-vits", "did you mean 'depth-anything-vits14'"),
+        ("model.depth_estimator", "depth-anything-vits14", "'model.depth_input' is 'none'.*expected 'fuse'"),
         ("model.frame_encoder", "liner", "did you mean 'linear'"),
         ("loss.feature", 0.1, "'loss.feature' is on.*'model.image_encoder' is 'patch'.*dinov2-vits14"),
         ("loss.lpips", -1.0, "loss.lpips"),

@@ -7,6 +7,7 @@ import numpy as np
 from random_weights import random_variables
 
 from farsighted_jax.checkpoint import digest
+from farsighted_jax.encoders.depth_anything import DepthAnything
 from farsighted_jax.encoders.dinov2 import DinoV2
 from farsighted_jax.encoders.vgg import LpipsWeights, Vgg16Features
 from farsighted_jax.pretrained import folder
@@ -18,12 +19,21 @@ _WIDTHS = (2, 3, 4, 5, 6)
 _DINOV2 = functools.partial(DinoV2, width=TOKEN_WIDTH, depth=2, num_heads=2, patch=PATCH, grid=3)
 
 
+def _depth_anything(max_depth_m, **changes):
+    encoder = DinoV2(width=4, depth=4, num_heads=2, patch=PATCH, grid=3, **changes)
+    return DepthAnything(encoder, (1, 2, 3, 4), (2, 3, 4, 5), 6, 3, max_depth_m)
+
+
 def _image(size):
     return (jax.ShapeDtypeStruct((1, size, size, 3), np.float32),)
 
 
 TINY = {
     "dinov2-tiny": PretrainedModel(_DINOV2, _image(PATCH), {}),
+    "depth-anything-tiny": PretrainedModel(functools.partial(_depth_anything, None), _image(PATCH), {}),
+    "depth-anything-tiny-indoor": PretrainedModel(
+        functools.partial(_depth_anything, 20.0), _image(PATCH), {}
+    ),
     "vgg16": PretrainedModel(functools.partial(Vgg16Features, widths=_WIDTHS), _image(16), {}),
     "lpips-vgg16": PretrainedModel(functools.partial(LpipsWeights, widths=_WIDTHS), (), {}),
 }

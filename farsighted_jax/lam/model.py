@@ -122,7 +122,7 @@ class FarsightedLam(nn.Module):
         """Frame 0 and codes -> rgb, depth and tokens of every frame k; see `SpatialDecoder`."""
         return self.decoder(rgb_BHWC, quantized_BtZU, time_s_Bt)
 
-    def __call__(self, rgb_BTHWC, time_s_BT, *inputs, **frozen_inputs):
+    def __call__(self, rgb_BTHWC, time_s_BT, **inputs):
         """Encodes and decodes without quantising; touches every parameter, for `init`."""
-        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT, *inputs, **frozen_inputs)
+        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT, **inputs)
         return self.decode(rgb_BTHWC[:, 0], encoded_BtZU, time_s_BT[:, 1:])

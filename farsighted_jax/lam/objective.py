@@ -22,6 +22,8 @@ from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
 DEPTH_FIELDS = ("depth", "depth_valid")
+# What turns normalised depth into metres; an estimate is aligned there.
+DEPTH_CONSTANTS = ("depth_center", "depth_scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +47,31 @@ def float_rgb(rgb):
     return rgb.astype(jnp.float32) / 255.0
 
 
-def encoder_inputs(model: FarsightedLam, batch):
-    """What `FarsightedLam.encode` reads of a batch, as its arguments.
+def depth_fields(model: FarsightedLam, networks: FrozenNetworks) -> tuple[str, ...]:
+    """Batch fields of depth that the encoder reads."""
+    if model.depth_input == "none":
+        return ()
+    return DEPTH_FIELDS + (DEPTH_CONSTANTS if networks.depth_estimator else ())
+
+
+def encoder_inputs(model: FarsightedLam, networks: FrozenNetworks, batch):
+    """What `FarsightedLam.encode` reads of a batch, by the names of its arguments; networks come after it.
 
     Raises:
       BatchError: the model reads depth and the batch has none.
     """
-    inputs = (float_rgb(batch["rgb"]), batch["time_s"])
-    if model.depth_input == "none":
-        return inputs
-    missing = [name for name in DEPTH_FIELDS if name not in batch]
+    fields = depth_fields(model, networks)
+    missing = [name for name in fields if name not in batch]
     if missing:
+        align = " An estimate needs measured depth to be aligned to." if networks.depth_estimator else ""
         raise BatchError(
             f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
-            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has {sorted(batch)}"
+            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has "
+            f"{sorted(batch)}.{align}"
         )
-    return (*inputs, *(batch[name] for name in DEPTH_FIELDS))
+    inputs = {"rgb_BTHWC": float_rgb(batch["rgb"]), "time_s_BT": batch["time_s"]}
+    named = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
+    return inputs | {named.get(name, name): batch[name] for name in fields}
 
 
 def depth_mask(batch):
@@ -97,16 +108,16 @@ def loss(
     Every term is a masked sum over (sample, k), divided by the count of the
     whole step, so that a missing frame is never a target (eq. 4 to 6, mean over k).
     """
-    inputs = encoder_inputs(model, batch)
-    rgb_BTHWC = inputs[0]
+    inputs = encoder_inputs(model, networks, batch)
+    rgb_BTHWC = inputs["rgb_BTHWC"]
     valid_Bt = transition_valid(batch["frame_valid"])
-    frozen = networks.encoder_inputs(params, rgb_BTHWC)
 
-    def encode(rgb_BTHWC, frozen):
-        encoded_BtZU = model.apply({"params": params}, rgb_BTHWC, *inputs[1:], **frozen, method="encode")
-        return quantizer.comparable(encoded_BtZU)
+    def encode(rgb_BTHWC):
+        frozen_inputs = networks.encoder_inputs(params, inputs | {"rgb_BTHWC": rgb_BTHWC})
+        encoded_BtZU = model.apply({"params": params}, **frozen_inputs, method="encode")
+        return quantizer.comparable(encoded_BtZU), frozen_inputs
 
-    encoded_BtZU = encode(rgb_BTHWC, frozen)
+    encoded_BtZU, frozen_inputs = encode(rgb_BTHWC)
     code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
     predicted = model.apply(
@@ -118,7 +129,7 @@ def loss(
     if weights.lpips:
         errors["lpips"] = networks.perceptual_distance(params, predicted[0], rgb_BTHWC[:, 1:])
     if weights.feature:
-        errors["feature"] = token_error(predicted[2], frozen["tokens_BTNE"][:, 1:])
+        errors["feature"] = token_error(predicted[2], frozen_inputs["tokens_BTNE"][:, 1:])
     errors |= _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU)
     count = counts["transitions"]
     terms = {name: weighted_mean(value_Bt, valid_Bt, count) for name, value_Bt in errors.items()}
@@ -127,7 +138,7 @@ def loss(
     if weights.contrastive:
         terms["contrastive"] = contrastive_loss(
             contrastive,
-            lambda view_BTHWC: encode(view_BTHWC, networks.encoder_inputs(params, view_BTHWC)),
+            lambda view_BTHWC: encode(view_BTHWC)[0],
             batch,
             rgb_BTHWC,
             encoded_BtZU,

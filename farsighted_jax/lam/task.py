@@ -52,17 +52,14 @@ class LamTask:
     @property
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `encode` and `decode` read."""
-        depth = objective.DEPTH_FIELDS if self.model.depth_input == "fuse" else ()
-        return ("rgb", "time_s", *depth)
+        return ("rgb", "time_s", *objective.depth_fields(self.model, self.networks))
 
     def init(self, key, batch):
         """See `core.task.Task.init`."""
-        inputs = objective.encoder_inputs(self.model, batch)
-        frozen = jax.eval_shape(
-            self.networks.encoder_inputs, {PRETRAINED: self.pretrained_shapes()}, inputs[0]
-        )
-        frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), frozen)
-        params = self.model.init(named_key(key, "params"), *inputs, **frozen)["params"]
+        inputs = objective.encoder_inputs(self.model, self.networks, batch)
+        shapes = jax.eval_shape(self.networks.encoder_inputs, {PRETRAINED: self.pretrained_shapes()}, inputs)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        params = self.model.init(named_key(key, "params"), **zeros)["params"]
         return params, self.quantizer.init(named_key(key, "codebook"))
 
     def pretrained_shapes(self):
@@ -115,9 +112,9 @@ class LamTask:
           code: int32[B, t, Z]; encoded: float32[B, t, Z, U] before quantisation;
           quantized: float32[B, t, Z, U].
         """
-        inputs = objective.encoder_inputs(self.model, batch)
-        frozen = self.networks.encoder_inputs(params, inputs[0])
-        encoded_BtZU = self.model.apply({"params": params}, *inputs, **frozen, method="encode")
+        inputs = objective.encoder_inputs(self.model, self.networks, batch)
+        inputs = self.networks.encoder_inputs(params, inputs)
+        encoded_BtZU = self.model.apply({"params": params}, **inputs, method="encode")
         encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
         code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
@@ -215,7 +212,29 @@ def _networks(config):
             f"configuration key 'data.resolution' is {resolution}, but 'loss.lpips' is on and its network "
             f"takes no less than {SMALLEST} px"
         )
-    return FrozenNetworks(image_encoder, weights["lpips"] > 0, jnp.dtype(model["dtype"]))
+    return FrozenNetworks(
+        image_encoder, weights["lpips"] > 0, _depth_estimator(config), jnp.dtype(model["dtype"])
+    )
+
+
+def _depth_estimator(config):
+    model, resolution = config["model"], config["data"]["resolution"]
+    name = model["depth_estimator"]
+    check_choice("model.depth_estimator", name, ("", *(n for n in MODELS if n.startswith("depth-anything-"))))
+    if not name:
+        return ""
+    if model["depth_input"] != "fuse":
+        raise ConfigError(
+            f"configuration key 'model.depth_estimator' is {name!r}, but 'model.depth_input' is "
+            f"{model['depth_input']!r}, so that nothing reads its depth; expected 'fuse'"
+        )
+    patch = MODELS[name].module().encoder.patch
+    if resolution % patch:
+        raise ConfigError(
+            f"configuration key 'data.resolution': {resolution} is not divisible by {patch}, the patch of "
+            f"model.depth_estimator = {name!r}; the nearest is {max(round(resolution / patch), 1) * patch}"
+        )
+    return name
 
 
 def _contrastive(config):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from source_tree import ROOT
-from tiny_networks import PATCH, TINY, use_tiny_networks, write_network
+from tiny_networks import PATCH, use_tiny_networks, write_network
 
 from farsighted_jax.checkpoint.digest import content_digests
 from farsighted_jax.cli import evaluate, train
@@ -16,6 +16,8 @@ from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.model import VARIANTS
 from farsighted_jax.pretrained import folder
+
+NETWORKS = ("dinov2-tiny", "vgg16", "lpips-vgg16", "depth-anything-tiny")
 
 
 def test_absent_weights_stop_a_run_before_it_begins(tmp_path, monkeypatch, capsys):
@@ -37,10 +39,12 @@ def run_config(data_dir):
     config = config_lib.load(str(ROOT / "configs/lam_pretrain.py:tiny"))
     config.data.dir, config.data.mixture = str(data_dir), "tiny"
     config.data.resolution, config.data.offsets_s = 16, (0.2, 0.6)
-    config.total_steps, config.batch_size, config.log_every = 3, 4, 1
+    config.total_steps, config.batch_size, config.log_every = 3, 8, 1
+    config.mesh.data, config.mesh.fsdp = 4, 2
     config.model.image_encoder, config.model.patch = "dinov2-tiny", PATCH
     config.model.head, config.model.num_keypoints, config.model.unroll = "pixels", 0, 1
     config.model.frame_encoder = "linear"
+    config.model.depth_input, config.model.depth_estimator = "fuse", "depth-anything-tiny"
     config.loss.lpips, config.loss.feature = 1.0, 0.1
     config.optimizer.ema_decay, config.eval.batch_size = 0.5, 4
     return config
@@ -58,12 +62,12 @@ def test_a_run_resumes_and_is_evaluated_without_the_folders_its_networks_came_fr
     config = run_config(tool_data)
     with pytest.raises(folder.PretrainedFolderError, match="--model dinov2-tiny"):
         train.run(config, tmp_path / "straight")
-    for name in TINY:
+    for name in NETWORKS:
         write_network(name)
     straight = train.run(config, tmp_path / "straight")
     config.stop_step = 2
     train.run(config, tmp_path / "parts")
-    given = {name: content_digests(folder.load(name).params) for name in TINY}
+    given = {name: content_digests(folder.load(name).params) for name in NETWORKS}
     shutil.rmtree(tmp_path / "cache")
     config.stop_step = 0
     assert train.run(config, tmp_path / "parts").state_digest == straight.state_digest

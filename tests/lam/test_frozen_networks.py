@@ -10,11 +10,11 @@ from lam_cases import B, T, U, V, Z, gradient_and_aux, jitted, random_batch
 from tiny_networks import PATCH, TOKEN_WIDTH, random_network, use_tiny_networks
 
 from farsighted_jax.core import tree
-from farsighted_jax.core.batch import transition_valid
+from farsighted_jax.core.batch import BatchError, transition_valid
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.model import FarsightedLam
 from farsighted_jax.lam.networks import FrozenNetworks
-from farsighted_jax.lam.objective import LossWeights
+from farsighted_jax.lam.objective import LossWeights, encoder_inputs
 from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.lam.task import LamTask
 
@@ -73,7 +73,7 @@ def test_their_weights_are_no_part_of_what_is_initialised(task, weights, batch):
 
 
 def test_half_precision_reaches_all_but_the_weights_of_lpips():
-    shapes = FrozenNetworks("dinov2-tiny", True, jnp.dtype("bfloat16")).shapes()
+    shapes = FrozenNetworks("dinov2-tiny", True, dtype=jnp.dtype("bfloat16")).shapes()
     kinds = {name: {str(leaf.dtype) for leaf in jax.tree.leaves(part)} for name, part in shapes.items()}
     assert kinds == {"dinov2-tiny": {"bfloat16"}, "vgg16": {"bfloat16"}, "lpips-vgg16": {"float32"}}
     assert FrozenNetworks().shapes() == {}
@@ -81,9 +81,9 @@ def test_half_precision_reaches_all_but_the_weights_of_lpips():
 
 def test_gradients_reach_every_trained_parameter_and_no_frozen_one(result):
     _, grads = result
-    frozen = tree.flat_paths(grads.pop(PRETRAINED))
+    trained = tree.flat_paths({name: part for name, part in grads.items() if name != PRETRAINED})
+    frozen = tree.flat_paths(grads[PRETRAINED])
     assert frozen and not any(np.any(grad) for grad in frozen.values())
-    trained = tree.flat_paths(grads)
     assert "decoder/token_head/kernel" in trained and "decoder/rgb_head/kernel" in trained
     assert not [path for path, grad in trained.items() if not np.any(grad)]
     assert all(np.isfinite(grad).all() for grad in trained.values())
@@ -145,7 +145,9 @@ def test_the_second_view_of_the_contrastive_term_has_tokens_of_its_own(task, wei
     monkeypatch.setattr(
         FrozenNetworks,
         "encoder_inputs",
-        lambda networks, params, rgb: seen.append(rgb) or tokens_of(networks, params, rgb),
+        lambda networks, params, inputs: (
+            seen.append(inputs["rgb_BTHWC"]) or tokens_of(networks, params, inputs)
+        ),
     )
     jax.eval_shape(
         lambda params, state, batch: contrasted.loss(
@@ -155,3 +157,63 @@ def test_the_second_view_of_the_contrastive_term_has_tokens_of_its_own(task, wei
         batch,
     )
     assert len(seen) == 2 and seen[0] is not seen[1]
+
+
+@pytest.fixture(scope="module", params=["", "-indoor"])
+def filling(request, batch):
+    """(kind, function: batch -> depth and where it is known, batch with constants) of an estimator."""
+    networks = FrozenNetworks(depth_estimator=f"depth-anything-tiny{request.param}")
+    model = FarsightedLam(8, 1, 1, 2, num_slots=Z, code_width=U, patch=PATCH, depth_input="fuse")
+    params = {PRETRAINED: {name: random_network(name) for name in networks.shapes()}}
+    batch = batch | {"depth_center": np.full(B, 0.4, np.float32), "depth_scale": np.full(B, 0.3, np.float32)}
+
+    @jax.jit
+    def filled(batch):
+        inputs = networks.encoder_inputs(params, encoder_inputs(model, networks, batch))
+        assert inputs.keys() == {"rgb_BTHWC", "time_s_BT", "depth_BTHW1", "depth_valid_BTHW1"}
+        return inputs["depth_BTHW1"], inputs["depth_valid_BTHW1"]
+
+    return request.param, filled, batch
+
+
+def test_an_estimate_fills_the_holes_of_the_sensor_alone(filling):
+    _, filled, batch = filling
+    valid, exists = batch["depth_valid"], batch["frame_valid"]
+    garbage = dict(batch, depth=np.where(valid, batch["depth"], np.float32(np.nan)))
+    depth, known = (np.asarray(array) for array in filled(garbage))
+    np.testing.assert_array_equal(depth[valid], batch["depth"][valid])
+    assert known[exists].all() and np.isfinite(depth).all()
+    holes = depth[exists][~valid[exists]]
+    metres = np.exp(holes * 0.3 + 0.4)
+    assert holes.std() > 1e-3 and metres.min() > 0.049 and metres.max() < 20.1
+
+
+def test_a_frame_without_measurement_has_depth_only_from_a_metric_network(filling):
+    kind, filled, batch = filling
+    bare = dict(batch, depth_valid=batch["depth_valid"].copy())
+    bare["depth_valid"][2, 1] = False
+    depth, known = filled(bare)
+    before, _ = filled(batch)
+    assert known[2, 1].all() if kind else not known[2, 1].any() and not np.any(depth[2, 1])
+    # Each frame is fitted by itself: what stands in one changes no other.
+    others = np.ones((B, T), bool)
+    others[2, 1] = False
+    np.testing.assert_array_equal(np.asarray(depth)[others], np.asarray(before)[others])
+
+
+def test_a_relative_estimate_is_aligned_to_the_sensor(filling):
+    kind, filled, batch = filling
+    if kind:
+        pytest.skip("metric networks are not aligned")
+    nearer = dict(batch, depth=batch["depth"] - np.float32(1.0))
+    holes = ~batch["depth_valid"] & batch["frame_valid"][:, :, None, None, None]
+    there, here = (np.asarray(filled(b)[0])[holes] for b in (batch, nearer))
+    np.testing.assert_allclose(there - 1.0, here, atol=2e-2)
+
+
+def test_an_estimator_without_any_depth_to_align_to_is_an_error(batch):
+    networks = FrozenNetworks(depth_estimator="depth-anything-tiny")
+    model = FarsightedLam(8, 1, 1, 2, num_slots=Z, code_width=U, patch=PATCH, depth_input="fuse")
+    without = {name: array for name, array in batch.items() if not name.startswith("depth")}
+    with pytest.raises(BatchError, match="depth_center.*measured depth to be aligned to"):
+        encoder_inputs(model, networks, without)
