@@ -24,7 +24,7 @@ def test_the_table_of_variants_holds_what_the_code_counts(variant):
     reference = f"configs/lam_pretrain.py:{variant}"
     golden = json.loads((ROOT / "tests/golden/configs.json").read_text())[reference]
     config = config_lib.load(str(ROOT / reference))
-    parts, sizes = lam_flops(config).values(), VARIANTS[variant]
+    parts, sizes = lam_flops(config), VARIANTS[variant]
     label = f"`{variant}`" if config.data.resolution == 224 else f"`{variant}`, {config.data.resolution} px"
     expected = [
         label,
@@ -32,8 +32,9 @@ def test_the_table_of_variants_holds_what_the_code_counts(variant):
         f"{sizes['encoder_depth']} + {sizes['decoder_depth']}",
         sizes["num_heads"],
         f"{golden['trainable_params']:,}",
-        rounded(sum(part.forward for part in parts)),
-        rounded(sum(part.step for part in parts)),
+        f"{golden['frozen_params']:,}",
+        rounded(parts["encoder"].step + parts["decoder"].step),
+        *(rounded(parts[name].step) if name in parts else "0" for name in ("frozen_encoder", "lpips")),
     ]
     text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
     assert f"| {' | '.join(map(str, expected))} |" in text.splitlines()

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from farsighted_jax.encoders import dinov2, vgg
-from farsighted_jax.encoders.vit import swiglu_width
+from farsighted_jax.bench import network_flops
+from farsighted_jax.bench.network_flops import CHANNELS, dense
 from farsighted_jax.lam.model import VARIANTS
-
-# rgb.
-CHANNELS = 3
+from farsighted_jax.lam.networks import VGG
+from farsighted_jax.lam.task import OWN_ENCODER
+from farsighted_jax.pretrained.models import MODELS
 
 
 class PartFlops(NamedTuple):
@@ -42,32 +42,51 @@ def lam_flops(config: Mapping[str, Any]) -> dict[str, PartFlops]:
     """FLOPs of one sample by part, of a configuration that `lam.task.lam_task` accepts.
 
     Returns:
-      "encoder" and "decoder", each with all of it that is trained; "frozen_encoder"
-      where the image encoder is a DINOv2; "lpips" where that loss is on.
+      "encoder" and "decoder", each with all of it that is trained; "frozen_encoder",
+      the pretrained networks that the encoder reads, where there are any; "lpips"
+      where that loss is on.
     """
     model, data, loss = config["model"], config["data"], config["loss"]
     num_frames, resolution = len(data["offsets_s"]) + 1, data["resolution"]
     # The contrastive loss encodes a second view of the clip.
-    views = 2 if loss.get("contrastive") else 1
+    views = 2 if loss["contrastive"] else 1
     encoder = views * encoder_flops(model, num_frames, resolution)
     decoder = decoder_flops(model, num_frames - 1, resolution)
+    if loss["feature"]:
+        tokens = (num_frames - 1) * num_patches(model, resolution)
+        decoder += dense(tokens, VARIANTS[model["variant"]]["width"], token_width(model))
     parts = {"encoder": PartFlops(encoder, 3 * encoder), "decoder": PartFlops(decoder, 3 * decoder)}
-    if model["image_encoder"] != "patch":
-        frozen = views * num_frames * vision_transformer(frozen_sizes(model["image_encoder"]), resolution)
+    frozen = views * num_frames * frozen_flops(model, resolution)
+    if frozen:
         parts["frozen_encoder"] = PartFlops(frozen, frozen)
-    if loss.get("lpips"):
-        picture = vgg_features(resolution)
+    if loss["lpips"]:
+        picture = network_flops.perceptual_features(MODELS[VGG].module(), resolution)
         parts["lpips"] = PartFlops(2 * (num_frames - 1) * picture, 3 * (num_frames - 1) * picture)
     return parts
+
+
+def frozen_flops(model: Mapping[str, Any], resolution: int) -> int:
+    """Forward pass of the pretrained networks that the encoder reads, over one frame."""
+    total = 0
+    if model["image_encoder"] != OWN_ENCODER:
+        total += network_flops.image_encoder(MODELS[model["image_encoder"]].module(), resolution)
+    if model["depth_estimator"]:
+        total += network_flops.depth_estimator(MODELS[model["depth_estimator"]].module(), resolution)
+    return total
+
+
+def token_width(model: Mapping[str, Any]) -> int:
+    """E of the tokens that the encoder reads."""
+    name = model["image_encoder"]
+    return VARIANTS[model["variant"]]["width"] if name == OWN_ENCODER else MODELS[name].module().width
 
 
 def encoder_flops(model: Mapping[str, Any], num_frames: int, resolution: int) -> int:
     """Forward pass of what is trained between the pixels of a clip and its codes."""
     sizes, Z, G = VARIANTS[model["variant"]], model["num_slots"], model["num_keypoints"]
     D, T, N = sizes["width"], num_frames, num_patches(model, resolution)
-    frozen = model["image_encoder"] != "patch"
-    E = frozen_sizes(model["image_encoder"])["width"] if frozen else D
-    total = 0 if frozen else T * patch_encoder(E, model["patch"], CHANNELS, resolution)
+    E, own = token_width(model), model["image_encoder"] == OWN_ENCODER
+    total = T * patch_encoder(E, model["patch"], CHANNELS, resolution) if own else 0
     if model["depth_input"] == "fuse":
         # Depth, and where it is known.
         total += T * patch_encoder(E, model["patch"], 2, resolution)
@@ -83,10 +102,13 @@ def encoder_flops(model: Mapping[str, Any], num_frames: int, resolution: int) ->
 
 
 def decoder_flops(model: Mapping[str, Any], num_transitions: int, resolution: int) -> int:
-    """Forward pass from frame 0 and the codes to all predicted frames and their depth."""
+    """Forward pass from frame 0 and the codes to all predicted frames and their depth, without tokens."""
     sizes, Z, U = VARIANTS[model["variant"]], model["num_slots"], model["code_width"]
     D, t, N, pixels = sizes["width"], num_transitions, num_patches(model, resolution), model["patch"] ** 2
-    total = patch_encoder(D, model["patch"], CHANNELS, resolution)
+    if model["frame_encoder"] == "linear":
+        total = dense(N, CHANNELS * pixels, D)
+    else:
+        total = patch_encoder(D, model["patch"], CHANNELS, resolution)
     total += dense(t * Z, U, D) + dense(t, D, D)
     total += transformer(D, sizes["decoder_depth"], Z + N, t, False)
     if model["head"] == "pixels":
@@ -97,11 +119,6 @@ def decoder_flops(model: Mapping[str, Any], num_transitions: int, resolution: in
     total += dense(resolution**2, CHANNELS, Z)
     # Every layer carries rgb, depth and weight, and is moved along both axes by a matrix.
     return total + 2 * t * Z * dense((CHANNELS + 2) * resolution, resolution, resolution)
-
-
-def dense(rows: int, inputs: int, outputs: int) -> int:
-    """A matrix product."""
-    return 2 * rows * inputs * outputs
 
 
 def transformer(
@@ -128,34 +145,6 @@ def patch_encoder(width: int, patch: int, channels: int, resolution: int) -> int
     num_cells = (resolution // cell) ** 2
     total = dense(num_cells, cell**2 * channels, width // 2) + dense(num_cells, 9 * (width // 2), width)
     return total + dense(num_cells // 4, 4 * width, width)
-
-
-def frozen_sizes(name: str) -> Mapping[str, Any]:
-    """An entry of `dinov2.VARIANTS` by its name in the table of models, e.g. "dinov2-vitb14-reg"."""
-    return dinov2.variant_sizes(dinov2.VARIANTS, name.removeprefix("dinov2-").replace("-", "_"))
-
-
-def vision_transformer(sizes: Mapping[str, Any], resolution: int, patch: int = dinov2.DinoV2.patch) -> int:
-    """Forward pass of a DINOv2 over one image; positions are resampled once a batch and not counted."""
-    E, N = sizes["width"], (resolution // patch) ** 2
-    S = 1 + sizes.get("num_registers", 0) + N
-    if sizes.get("swiglu"):
-        mix = 3 * dense(S, E, swiglu_width(E, dinov2.DinoV2.expansion))
-    else:
-        mix = 2 * dense(S, E, dinov2.DinoV2.expansion * E)
-    block = 4 * dense(S, E, E) + 2 * dense(S, E, S) + mix
-    return dense(N, patch**2 * CHANNELS, E) + sizes["depth"] * block
-
-
-def vgg_features(resolution: int) -> int:
-    """Forward pass of `encoders.vgg.Vgg16Features` over one image."""
-    total, inputs, size = 0, CHANNELS, resolution
-    for num_convolutions, width in zip(vgg.STAGES, vgg.WIDTHS, strict=True):
-        for _ in range(num_convolutions):
-            total += dense(size**2, 9 * inputs, width)
-            inputs = width
-        size //= 2
-    return total
 
 
 def num_patches(model: Mapping[str, Any], resolution: int) -> int:
