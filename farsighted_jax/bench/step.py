@@ -121,17 +121,16 @@ def _compiled(task, config, mesh, report):
 
 def _random_networks(shapes):
     """Small weights, so that nothing overflows, where and as the shapes say."""
+    if not shapes:
+        return {}
     leaves, structure = jax.tree.flatten(shapes)
 
     def values():
-        keys = jax.random.split(jax.random.key(0), max(len(leaves), 1))
-        return [
-            0.02 * jax.random.normal(key, leaf.shape, leaf.dtype)
-            for key, leaf in zip(keys, leaves, strict=False)
-        ]
+        keys = jax.random.split(jax.random.key(0), len(leaves))
+        pairs = zip(keys, leaves, strict=True)
+        return [0.02 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in pairs]
 
-    placed = jax.jit(values, out_shardings=[leaf.sharding for leaf in leaves])()
-    return jax.tree.unflatten(structure, placed)
+    return jax.tree.unflatten(structure, jax.jit(values, out_shardings=[leaf.sharding for leaf in leaves])())
 
 
 def _seconds(function, steps, warm_up):
