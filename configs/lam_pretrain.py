@@ -8,11 +8,29 @@ Arguments (parameters are those of the trainable part, `farsighted inspect confi
   tiny   64 px, 4 keyframes, for tests and a look around on 2 CPU cores.
   small, base, paper, large   224 px, for accelerators. Nobody has trained these
          with this code yet, so no hours and no expected numbers stand here.
+
+These four read a frozen DINOv2 and are trained with LPIPS. They need converted weights of three networks;
+without them a run ends at once and prints these commands:
+
+    farsighted convert --model dinov2-vitb14       # small: dinov2-vits14, large: dinov2-vitl14
+    farsighted convert --model vgg16
+    farsighted convert --model lpips-vgg16 --source FILE.safetensors
+
+The paper's variant has 269.4 M trainable parameters (published: about 267 M): 266.9 M in its blocks, 2.5 M
+in what embeds and reads out. Its decoder embeds frame 0 by one linear map a patch (0.5 M), as the published
+one does; with `model.frame_encoder` = "patch" there would be 274.0 M.
 """
 
 from ml_collections import ConfigDict
 
 BATCH_SIZES = {"tiny": 16, "small": 256, "base": 256, "paper": 256, "large": 256}
+IMAGE_ENCODERS = {
+    "tiny": "patch",
+    "small": "dinov2-vits14",
+    "base": "dinov2-vitb14",
+    "paper": "dinov2-vitb14",
+    "large": "dinov2-vitl14",
+}
 
 
 def get_config(arg=None):
@@ -51,8 +69,12 @@ def get_config(arg=None):
             "model": {
                 "variant": variant,
                 "head": "layers" if tiny else "pixels",
-                "image_encoder": "patch",
+                "image_encoder": IMAGE_ENCODERS[variant],  # "patch" is trained, others are frozen
+                "frame_encoder": "patch"
+                if tiny
+                else "linear",  # of the decoder; "linear" is the published one
                 "depth_input": "none",  # "fuse": the encoder reads depth too
+                "depth_estimator": "",  # e.g. "depth-anything-vitb14": fills the holes of the sensor's depth
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
                 "code_width": 2 if tiny else 128,
@@ -71,7 +93,15 @@ def get_config(arg=None):
                 "warmup": 0.0,  # share of total_steps before codes replace vectors
                 "levels": (16, 16),  # "fsq" alone: values a channel; code_width and codebook_size must agree
             },
-            "loss": {"rgb": 1.0, "depth": 0.1, "commit": 0.25, "codebook": 1.0, "contrastive": 0.0},
+            "loss": {
+                "rgb": 1.0,
+                "lpips": 0.0 if tiny else 1.0,  # 1.0: the authors' published configuration
+                "depth": 0.1,
+                "feature": 0.0,  # frozen tokens of frame k
+                "commit": 0.25,
+                "codebook": 1.0,
+                "contrastive": 0.0,
+            },
             "contrastive": {
                 "temperature": 0.1,
                 "jitter": 0.3,  # of the second view

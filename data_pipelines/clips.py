@@ -54,7 +54,7 @@ class FrameSource(Protocol):
 
 
 class EpisodeFrames:
-    """One RLDS episode as a `FrameSource`."""
+    """One RLDS episode as a `FrameSource`; `depth_constants` are (center, scale) of its depth, or None."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class EpisodeFrames:
         """
         self.name = f"{split.name}:{split.split}:{number}"
         self.dataset, self.hz, self.number = split.name, split.spec.hz, number
-        self._camera, self._depth = split.spec.camera(camera), depth
+        self._camera, self.depth_constants = split.spec.camera(camera), depth
         self._episode = split.episode(number)
         self.num_frames = self._episode.num_steps
 
@@ -86,7 +86,7 @@ class EpisodeFrames:
         """See `FrameSource.prepared`; RecordError names file, step and key of an image that is damaged."""
         size, camera = preprocessing.resolution, self._camera
         batch = {"rgb": np.zeros((len(frames), size, size, 3), np.uint8)}
-        if self._depth is not None:
+        if self.depth_constants is not None:
             batch["depth"] = np.zeros((len(frames), size, size, 1), np.float32)
             batch["depth_valid"] = np.zeros((len(frames), size, size, 1), bool)
         for row, step in enumerate(frames):
@@ -94,11 +94,11 @@ class EpisodeFrames:
             try:
                 image_HWC = decode_rgb(self._episode.rgb_bytes(step, camera.name))
                 prepare_rgb(image_HWC, preprocessing, rotate_180=camera.rotate_180, out=batch["rgb"][row])
-                if self._depth is not None:
+                if self.depth_constants is not None:
                     key = camera.depth_key
                     raw_HW = self._episode.depth(step, camera.name)
                     depth_m, valid = prepare_depth(raw_HW, camera, preprocessing)
-                    batch["depth"][row, ..., 0] = normalize_depth(depth_m, valid, *self._depth)
+                    batch["depth"][row, ..., 0] = normalize_depth(depth_m, valid, *self.depth_constants)
                     batch["depth_valid"][row, ..., 0] = valid
             except FrameError as error:
                 raise self._episode.error(step, key, str(error)) from error
@@ -170,6 +170,12 @@ def clip_batch(
     for array in batch.values():
         array[~valid_BT] = 0
     num = len(windows)
+    if "depth" in batch:
+        center, scale = source.depth_constants
+        batch |= {
+            "depth_center": np.full(num, center, np.float32),
+            "depth_scale": np.full(num, scale, np.float32),
+        }
     return batch | {
         "time_s": np.stack([window.time_s for window in windows]),
         "frame_valid": valid_BT,

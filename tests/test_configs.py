@@ -10,10 +10,13 @@ from farsighted_jax.cli.inspect import config_report
 from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core import tree
+from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.model import VARIANTS
 from farsighted_jax.sharding.mesh import make_mesh
 from farsighted_jax.sharding.rules import DEFAULT_RULES, state_shardings
-from farsighted_jax.train.optimizer import decay_mask
+from farsighted_jax.train import state as train_state
+from farsighted_jax.train.optimizer import decay_mask, make_optimizer
+from farsighted_jax.train.step import make_train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs.json"
@@ -59,18 +62,38 @@ def test_the_loss_traces_at_full_size(reference):
     batch = zero_batch(config) | {"row": jax.ShapeDtypeStruct((1,), "int32")}
     params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
 
-    def loss(params, state, batch):
+    def loss(params, frozen, state, batch):
+        params = {**params, PRETRAINED: frozen}
         return task.loss(params, state, batch, jax.random.key(0), task.denominators(batch))[0]
 
-    gradient = jax.eval_shape(jax.grad(loss), params, state, batch)
+    gradient = jax.eval_shape(jax.grad(loss), params, task.pretrained_shapes(), state, batch)
     assert not tree.structure_difference(params, gradient)
+
+
+def test_the_published_model_takes_a_training_step_at_its_published_size():
+    config = load("configs/lam_pretrain.py:paper")
+    task, optimizer = task_for(config), make_optimizer(config.optimizer, config.total_steps)
+    batch = {
+        name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)
+        for name, array in zero_batch(config).items()
+    }
+    initialize = train_state.initializer(task, optimizer, batch, config)
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    state = train_state.abstract_state(mesh, DEFAULT_RULES, initialize, task.pretrained_shapes())
+    assert tree.num_elements(state.params) == pytest.approx(267e6, rel=0.02)
+    assert set(state.frozen[PRETRAINED]) == {"dinov2-vitb14", "vgg16", "lpips-vgg16"}
+    after, metrics = jax.eval_shape(make_train_step(task, optimizer), state, batch)
+    assert not tree.structure_difference(state, after)
+    assert {"rgb", "lpips", "commit"} <= metrics.keys()
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_every_parameter_has_its_place_on_a_mesh(reference):
     config, mesh = load(reference), make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    params, state = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
-    shardings = state_shardings(mesh, DEFAULT_RULES, {"params": params, "model_state": state})
+    task = task_for(config)
+    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    values = {"params": params, "model_state": state, "frozen": task.pretrained_shapes()}
+    shardings = state_shardings(mesh, DEFAULT_RULES, values)
     placed = {path: leaf.spec for path, leaf in tree.flat_paths(shardings["params"]).items()}
     split = {path.rpartition("/")[2] for path, spec in placed.items() if any(spec)}
     assert split == {"kernel"}
@@ -124,6 +147,13 @@ def test_a_configuration_survives_json():
         ("loss.contrastive", 0.1, "'data.windows_per_episode' is 1.*at least 2"),
         ("contrastive.temperature", 0.0, "contrastive.temperature"),
         ("model.image_encoder", "pach", "did you mean 'patch'"),
+        ("model.image_encoder", "dinov2-vitb", "did you mean 'dinov2-vitb14'"),
+        ("model.image_encoder", "dinov2-vits14-reg", "'model.patch' is 8.*14 px; expected 14.*such as 70"),
+        ("model.depth_estimator", "depth-anything-vits", "did you mean 'depth-anything-vits14'"),
+        ("model.depth_estimator", "depth-anything-vits14", "'model.depth_input' is 'none'.*expected 'fuse'"),
+        ("model.frame_encoder", "liner", "did you mean 'linear'"),
+        ("loss.feature", 0.1, "'loss.feature' is on.*'model.image_encoder' is 'patch'.*dinov2-vits14"),
+        ("loss.lpips", -1.0, "loss.lpips"),
         ("model.depth_input", "fused", "did you mean 'fuse'"),
         ("model.pyramid", (1, 4), "model.pyramid.*dilation 4 .*4 frames.*1..3"),
         ("quantizer.levels", (8, 8), r"\(8, 8\).*code_width = 2 and quantizer.codebook_size = 64"),

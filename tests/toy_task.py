@@ -34,6 +34,9 @@ class ToyTask:
         }
         return params, {"mean": jnp.zeros(HIDDEN)}
 
+    def pretrained_shapes(self):
+        return {}
+
     def denominators(self, batch):
         return {"error": jnp.maximum(batch["valid"].sum().astype(jnp.float32), 1.0)}
 

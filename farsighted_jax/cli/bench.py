@@ -1,6 +1,7 @@
-"""`farsighted bench data|lam`: measures a part of the system and says on what machine.
+"""`farsighted bench data|step|lam`: measures a part of the system and says on what machine.
 
 data  frames a second, memory and time to the first batch of the data pipeline.
+step  samples a second, utilisation and memory of the training step, on random input.
 lam   quality of a latent action model, a row a seed; finished rows are kept.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 from farsighted_jax.cli import arguments
 
-SUBJECTS = ("data", "lam")
+SUBJECTS = ("data", "step", "lam")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,12 +27,15 @@ def main(argv: Sequence[str]) -> int:
         "--batches", type=int, default=0, help="data: read this many batches (0: by --seconds)"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="data: read for this long (default: 10)")
+    parser.add_argument("--steps", type=int, default=20, help="step: time this many (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam: one row each (default: 0)")
     parser.add_argument("--out", help="lam: folder of the table and its runs")
     flags, config = arguments.parse(parser, argv)
     if flags.subject == "lam" and not flags.out:
         arguments.fail(parser, "bench lam needs --out DIR")
-    result = _data(config, flags) if flags.subject == "data" else _lam(config, flags)
+    if flags.steps < 1:
+        arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
+    result = {"data": _data, "step": _step, "lam": _lam}[flags.subject](config, flags)
     print(json.dumps(result, indent=None if flags.json else 2))
     return 0
 
@@ -46,6 +50,18 @@ def _data(config, flags):
         seconds=flags.seconds,
         readers=config.data.readers,
         prefetch=config.data.prefetch,
+    )
+
+
+def _step(config, flags):
+    import sys
+
+    from farsighted_jax.bench import step
+    from farsighted_jax.cli.run import task_for
+
+    # The result alone goes to stdout.
+    return step.run(
+        task_for(config), config, steps=flags.steps, report=lambda line: print(line, file=sys.stderr)
     )
 
 

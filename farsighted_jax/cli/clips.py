@@ -77,16 +77,27 @@ class Model:
 
     def depth_m(self, depth: np.ndarray) -> np.ndarray | None:
         """Predicted depth in metres, by the constants of the run's first dataset with depth; None without."""
-        constants = [c for c in map(self.depth_constants, self.run.statistics) if c]
-        return denormalize_depth(np.clip(depth, -20, 20), *constants[0]) if constants else None
+        constants = self._any_depth_constants()
+        return denormalize_depth(np.clip(depth, -20, 20), *constants) if constants else None
+
+    def _any_depth_constants(self):
+        found = (self.depth_constants(name) for name in self.run.statistics)
+        return next((constants for constants in found if constants), None)
 
     def clips(self, source: FrameSource, starts: Sequence[int]) -> Batch:
         """The clips that begin at `starts`, at the model's size."""
         batch = clip_batch(source, starts, self.offsets_of(source.dataset), self.preprocessing)
         if "depth" in self.run.task.fields and "depth" not in batch:
-            # The model reads depth; here none was measured.
-            shape = (*batch["rgb"].shape[:4], 1)
-            batch |= {"depth": np.zeros(shape, np.float32), "depth_valid": np.zeros(shape, bool)}
+            # The model reads depth; here none was measured. An estimate takes its place in the units of
+            # the first dataset with depth.
+            num, *shape = *batch["rgb"].shape[:4], 1
+            center, scale = self._any_depth_constants() or (0.0, 1.0)
+            batch |= {
+                "depth": np.zeros((num, *shape), np.float32),
+                "depth_valid": np.zeros((num, *shape), bool),
+                "depth_center": np.full(num, center, np.float32),
+                "depth_scale": np.full(num, scale, np.float32),
+            }
         return batch
 
     def open(self, reference: str, fps: float | None = None) -> tuple[FrameSource, int | None]:

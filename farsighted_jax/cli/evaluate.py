@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -118,6 +119,9 @@ def latent_action_functions(run):
         codebook_size=actions.codebook_size,
         num_slots=actions.num_slots,
         metrics=metrics,
+        perceptual=functools.partial(jax.jit(task.networks.perceptual_distance), run.params)
+        if task.networks.perceptual
+        else None,
     )
 
 

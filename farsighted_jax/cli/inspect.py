@@ -66,7 +66,7 @@ def config_report(config) -> dict[str, Any]:
     trainable, frozen = tree.partition(params, tuple(config.optimizer.freeze))
     return {
         "trainable_params": tree.num_elements(trainable),
-        "frozen_params": tree.num_elements(frozen),
+        "frozen_params": tree.num_elements((frozen, task.pretrained_shapes())),
         "model_state_elements": tree.num_elements(model_state),
         "config": config.to_dict(),
     }

@@ -158,3 +158,32 @@ def labels_of(model, split, steps, num_shards) -> dict:
         "codebook_size": model.actions.codebook_size,
         "num_shards": num_shards,
     }
+
+
+def open_labels(directory: str | Path, model, split):
+    """The stored codes of a split, a `data_pipelines.code_dataset.CodeReader`.
+
+    Args:
+      directory: folder of datasets that `run` has written to.
+      model: whose codes they must be.
+      split: whose codes they must be; a whole one.
+
+    Raises:
+      DatasetError: there are none of this split, or it is not finished.
+      LabelError: they were made by another model, at other keyframes or from other
+        data; the message lists each difference.
+    """
+    from data_pipelines.code_dataset import CodeReader, LabelError
+    from data_pipelines.trajectory import keyframe_steps
+    from farsighted_jax.core.config import difference
+
+    reader = CodeReader(directory, split.name, split.split)
+    steps = keyframe_steps(split.spec.hz, model.offsets_of(split.name), split.name)
+    expected = labels_of(model, split, steps, reader.labels.get("num_shards"))
+    changes = difference(reader.labels, expected)
+    if changes:
+        raise LabelError(
+            f"{directory}: labels of {split.name}:{split.split} that do not fit ({'; '.join(changes)}); "
+            "label again with this checkpoint and dataset"
+        )
+    return reader

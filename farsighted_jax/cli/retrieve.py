@@ -3,7 +3,9 @@
 The distance of two clips is the root of the mean squared difference of their
 code vectors (after quantisation, or before it), over all transitions, slots
 and channels. It is computed for every candidate, exactly. Clips of the query's
-own video or episode are left out.
+own video or episode are left out. With --labels the codes that `farsighted
+label` has written are read; only the query is encoded, and of the candidates
+only the frames of the nearest are decoded, for the sheet.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--videos", nargs="+", help="videos or folders of videos to search in place of datasets"
     )
+    parser.add_argument(
+        "--labels", help="folder of datasets with the codes that `farsighted label` has written of them"
+    )
     parser.add_argument("--fps", type=float, help="frames a second, where a video does not say")
     parser.add_argument("--every", type=float, help="seconds between two candidates (default: every frame)")
     parser.add_argument(
@@ -48,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
     flags = arguments.parse_flags(parser, argv)
     if flags.k < 1:
         arguments.fail(parser, f"-k is {flags.k}, expected >= 1")
+    if flags.labels and flags.videos:
+        arguments.fail(parser, "--labels holds codes of datasets, --videos searches videos; give one of them")
+    if flags.labels and flags.vectors != "quantized":
+        arguments.fail(parser, f"--labels holds codes alone, no vectors for --vectors {flags.vectors}")
     result = run(flags)
     for entry in result["clips"]:
         print(f"{entry['distance']:.4f}  {entry['name']}  frame {entry['start']} ({entry['start_s']:.2f} s)")
@@ -60,6 +69,7 @@ def run(flags: argparse.Namespace) -> dict:
 
     Raises:
       DatasetError, KeyframeError, ClipReferenceError: query or candidates cannot be used.
+      LabelError: the labels are of another model, other keyframes or another dataset.
       RetrievalError: there is no candidate.
     """
     import numpy as np
@@ -75,14 +85,9 @@ def run(flags: argparse.Namespace) -> dict:
     rows = model.run.config.eval.batch_size
     wanted = model.actions.encode_rows(query, rows)
     nearest = NearestClips(wanted[flags.vectors][0], flags.k, flags.one_per_video)
-    for candidate in _candidates(model, flags):
-        if candidate.name == source.name:
-            continue
-        starts = _starts(model, candidate, flags.every)
-        for begin in range(0, len(starts), rows):
-            batch = model.clips(candidate, starts[begin : begin + rows])
-            found = model.actions.encode_rows(batch, rows)
-            nearest.add(candidate, batch, found[flags.vectors], found["code"])
+    for candidate, starts, vectors, code in (_labelled if flags.labels else _encoded)(model, flags, rows):
+        if candidate.name != source.name:
+            nearest.add(candidate, starts, vectors, code)
     entries = nearest.result()
     result = {
         "query": {
@@ -95,16 +100,52 @@ def run(flags: argparse.Namespace) -> dict:
         "candidates": nearest.num_seen,
         "mean_distance": nearest.mean_distance,
         "model": model.describe(),
-        "clips": [{key: value for key, value in entry.items() if key != "frames"} for entry in entries],
+        "clips": [{key: value for key, value in entry.items() if key != "source"} for entry in entries],
     }
-    _draw(out, query["rgb"][0], np.array(wanted["code"][0]), query["time_s"][0], source, result, entries)
+    frames = [model.clips(entry["source"], [entry["start"]])["rgb"][0] for entry in entries]
+    _draw(out, query["rgb"][0], np.array(wanted["code"][0]), query["time_s"][0], source, result, frames)
     out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
 
+def _encoded(model, flags, rows) -> Iterator:
+    """(source, starts, vectors, codes) of all candidates, some clips at a time."""
+    for source in _candidates(model, flags):
+        starts = _starts(model, source, flags.every)
+        for begin in range(0, len(starts), rows):
+            part = starts[begin : begin + rows]
+            found = model.actions.encode_rows(model.clips(source, part), rows)
+            yield source, part, found[flags.vectors], found["code"]
+
+
+def _labelled(model, flags, rows) -> Iterator:
+    """As `_encoded`, an episode at a time, from stored codes."""
+    from farsighted_jax.cli.label import open_labels
+
+    for split in _splits(model, flags):
+        labels = open_labels(flags.labels, model, split)
+        for number in range(labels.num_episodes):
+            stored = labels.episode(number)
+            complete_L = stored.valid_Lt.all(axis=1)
+            if not complete_L.any():
+                continue
+            # A damaged episode has no valid code and is not opened.
+            source = model.episode(split, number)
+            starts = [start for start in _starts(model, source, flags.every) if complete_L[start]]
+            code_BtZ = stored.code_LtZ[starts]
+            yield source, starts, model.actions.vectors(code_BtZ), code_BtZ
+
+
+def _splits(model, flags) -> Iterator:
+    from data_pipelines.mixture import parse_mixture
+
+    data = model.run.config.data
+    for name in parse_mixture(flags.mixture or data.mixture):
+        yield model.open_split(flags.data or data.dir, name, flags.split)
+
+
 def _candidates(model, flags) -> Iterator:
     from data_pipelines.errors import RecordError
-    from data_pipelines.mixture import parse_mixture
     from data_pipelines.video.reader import find_videos, open_video
 
     if flags.videos:
@@ -112,9 +153,7 @@ def _candidates(model, flags) -> Iterator:
             for path in find_videos(folder):
                 yield open_video(path, flags.fps)
         return
-    data = model.run.config.data
-    for name in parse_mixture(flags.mixture or data.mixture):
-        split = model.open_split(flags.data or data.dir, name, flags.split)
+    for split in _splits(model, flags):
         for number in range(split.num_episodes):
             try:
                 yield model.episode(split, number)
@@ -132,7 +171,7 @@ def _starts(model, source, every_s):
     return model.starts(source, every_s=1 / source.hz if every_s is None else every_s)
 
 
-def _draw(out, frames, code, time_s, source, result, entries):
+def _draw(out, frames, code, time_s, source, result, found):
     import numpy as np
 
     from farsighted_jax.viz import strips, tiles
@@ -141,9 +180,9 @@ def _draw(out, frames, code, time_s, source, result, entries):
         return strips.Strip(label, frames, np.ones(len(frames), bool), strips.code_captions(code))
 
     drawn = [strip(("query", f"frame {result['query']['start']}"), frames, code)]
-    for rank, entry in enumerate(entries, start=1):
+    for rank, (entry, frames) in enumerate(zip(result["clips"], found, strict=True), start=1):
         label = (f"{rank}. {entry['distance']:.3f}", _short(entry["name"]), f"frame {entry['start']}")
-        drawn.append(strip(label, entry["frames"], np.array(entry["codes"])))
+        drawn.append(strip(label, frames, np.array(entry["codes"])))
     footer = (
         f"query: {Path(source.name).name}; {result['candidates']} candidates, mean distance "
         f"{result['mean_distance']:.3f}.",

@@ -103,6 +103,8 @@ def zero_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     depth = {
         "depth": np.zeros((1, T, size, size, 1), np.float32),
         "depth_valid": np.zeros((1, T, size, size, 1), bool),
+        "depth_center": np.zeros(1, np.float32),
+        "depth_scale": np.ones(1, np.float32),
     }
     return (depth if config.model.depth_input == "fuse" else {}) | {
         "rgb": np.zeros((1, T, size, size, 3), np.uint8),

@@ -24,13 +24,24 @@ def main(argv: Sequence[str]) -> int:
 def run(config, workdir: str | Path, *, takeover: bool = False):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
     from farsighted_jax.cli.run import stream_for, task_for
+    from farsighted_jax.pretrained.networks import check_present, load_placed
     from farsighted_jax.sharding.mesh import make_mesh
     from farsighted_jax.train.loop import train
+    from farsighted_jax.train.resume import is_resumed
 
     task = task_for(config)
+    if not (is_resumed(Path(workdir)) or config.init_from):
+        check_present(task.pretrained_shapes())
     mesh = make_mesh(config.mesh)
     result = train(
-        task, stream_for(config), config, workdir, mesh=mesh, init_from=config.init_from, takeover=takeover
+        task,
+        stream_for(config),
+        config,
+        workdir,
+        mesh=mesh,
+        init_from=config.init_from,
+        load_pretrained=load_placed,
+        takeover=takeover,
     )
     _draw_curves(Path(workdir))
     return result

@@ -9,6 +9,9 @@ import jax
 Batch = dict[str, jax.Array]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
+# Under this name `params` holds the networks that were trained elsewhere, each under its own name.
+PRETRAINED = "pretrained"
+
 
 class Task(Protocol):
     """What the loop, the evaluators and the benchmarks need of a model and its losses.
@@ -24,6 +27,14 @@ class Task(Protocol):
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parameters and model state (float32 dicts) for batches shaped like `batch`."""
+
+    def pretrained_shapes(self) -> dict[str, Any]:
+        """Networks that were trained elsewhere and stay as they are: name -> tree of shapes; {} for none.
+
+        They are no part of what `init` gives, for random numbers must not stand
+        in for them. Whoever calls the other methods puts them into `params`,
+        under `PRETRAINED`; no gradient and no optimizer reaches them.
+        """
 
     def denominators(self, batch: Batch) -> dict[str, jax.Array]:
         """Counts of valid elements, float32 scalars, one a loss term, from masks alone."""

@@ -35,3 +35,27 @@ class PatchEncoder(nn.Module):
         x = nn.Conv(self.width // 2, (3, 3), dtype=self.dtype, name="mix")(x.reshape(-1, rows, columns, half))
         x = nn.gelu(x).reshape(*lead, rows, columns, half)
         return nn.Dense(self.width, dtype=self.dtype, name="merge")(patchify(x, 2))
+
+
+class LinearPatches(nn.Module):
+    """One linear map a patch: what the published decoder does with frame 0.
+
+    Attributes:
+      width: E, channels of a token.
+      patch: pixels a patch.
+      dtype: of the computation.
+    """
+
+    width: int
+    patch: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, rgb_BTHWC):
+        """Maps float[B, T, H, W, C] within [0, 1] to tokens float[B, T, N, E]."""
+        patches_BTNF = patchify(rgb_BTHWC.astype(self.dtype) - 0.5, self.patch)
+        return nn.Dense(self.width, dtype=self.dtype, name="embed")(patches_BTNF)
+
+
+# "patch" lets neighbouring patches mix, "linear" has far fewer parameters.
+FRAME_ENCODERS = {"patch": PatchEncoder, "linear": LinearPatches}

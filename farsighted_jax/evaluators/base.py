@@ -37,6 +37,8 @@ class LatentActionFunctions:
       num_slots: Z.
       metrics: batch -> name -> (sum, count), the task's own metrics; only the
         evaluator "mean" needs it.
+      perceptual: (predicted float32[B, t, H, W, 3], true float32[B, t, H, W, 3]),
+        both in [0, 1], -> float32[B, t], a perceptual distance (LPIPS); None where the run has none.
     """
 
     encode: Callable[[Arrays], Mapping[str, Any]]
@@ -44,6 +46,7 @@ class LatentActionFunctions:
     codebook_size: int
     num_slots: int
     metrics: Callable[[Arrays], Mapping[str, tuple[Any, Any]]] | None = None
+    perceptual: Callable[[np.ndarray, np.ndarray], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from farsighted_jax.evaluators.base import (
     horizon_name,
     valid_transitions,
 )
-from farsighted_jax.evaluators.outputs import ENCODED, shuffled_source
+from farsighted_jax.evaluators.outputs import model_outputs, shuffled_source
 from farsighted_jax.evaluators.reclip import reclipped
 
 SPACES = ("quantized", "encoded")
@@ -67,8 +67,7 @@ class Composition:
             self._add("reversal", outputs, k, k, backward, k, all_B, ms_Bt[:, k])
 
     def _encoded(self, batch):
-        found = self._functions.encode(batch)
-        return {name: np.asarray(found[name]) for name in ENCODED}
+        return model_outputs(self._functions, batch, needs=())
 
     def _add(self, law, outputs, first_k, k, others, other_k, valid_B, ms_B):
         source_B, possible_B = (array[:, 0] for array in shuffled_source(valid_B[:, None], self._rng))

@@ -31,6 +31,8 @@ from farsighted_jax.evaluators.base import (
     horizon_name,
     valid_transitions,
 )
+from farsighted_jax.evaluators.probe_fit import action_groups, r2_by_group
+from farsighted_jax.evaluators.rows import by_dataset_and_horizon, joined
 
 THUMBNAIL = 8
 
@@ -68,22 +70,21 @@ class LatentProbe:
                 raise EvaluationError(
                     f"evaluator 'latent_probe' needs the batch field {name!r}; it has {sorted(batch)}"
                 )
-        valid_Bt, ms_Bt, dataset_B = valid_transitions(batch), horizon_ms(batch), np.asarray(batch["dataset"])
         thumbnail_BTE = thumbnails(np.asarray(batch["rgb"]))
-        for index in np.unique(dataset_B[valid_Bt.any(axis=1)]).tolist():
+        places = by_dataset_and_horizon(valid_transitions(batch), batch["dataset"], horizon_ms(batch))
+        for index, ms, sample, k in places:
             spec = self._dataset(index).action
             if spec is None:
                 self._without_actions.add(index)
                 continue
-            known_Bt = np.asarray(batch["action_sum_valid"])[..., : spec.width].all(axis=-1)
-            chosen_Bt = valid_Bt & known_Bt & (dataset_B == index)[:, None]
-            for ms in np.unique(ms_Bt[chosen_Bt]).tolist():
-                sample, k = np.nonzero(chosen_Bt & (ms_Bt == ms))
-                part = _rows(batch, outputs, sample, k, spec)
-                part["frame0"] = thumbnail_BTE[sample, 0]
-                both = (thumbnail_BTE[sample, 0], thumbnail_BTE[sample, k + 1])
-                part["two_frames"] = np.concatenate(both, axis=1)
-                parts.setdefault((index, ms), []).append(part)
+            known_Q = np.asarray(batch["action_sum_valid"])[sample, k, : spec.width].all(axis=-1)
+            if not known_Q.any():
+                continue
+            sample, k = sample[known_Q], k[known_Q]
+            part = _rows(batch, outputs, sample, k, spec)
+            part["frame0"] = thumbnail_BTE[sample, 0]
+            part["two_frames"] = np.concatenate([part["frame0"], thumbnail_BTE[sample, k + 1]], axis=1)
+            parts.setdefault((index, ms), []).append(part)
 
     def _dataset(self, index):
         if not 0 <= index < len(self._setup.datasets):
@@ -105,8 +106,8 @@ class LatentProbe:
         for index, ms in sorted(self._score):
             spec = self._setup.datasets[index]
             entry = result.setdefault(spec.name, {"protocol": self._protocol()})
-            score = _joined(self._score[index, ms])
-            fit = _joined(self._fit[index, ms]) if (index, ms) in self._fit else None
+            score = joined(self._score[index, ms])
+            fit = joined(self._fit[index, ms]) if (index, ms) in self._fit else None
             if self._fit and fit is None:
                 fit = {name: array[:0] for name, array in score.items()}
             self._probe(entry, horizon_name(ms), score, fit, spec.action)
@@ -118,9 +119,7 @@ class LatentProbe:
         return f"cross-validated by episode on the scored split, {ridge.MAX_FOLDS} folds or one an episode"
 
     def _probe(self, entry, horizon, score, fit, action):
-        groups = {
-            name: [i for i, g in enumerate(action.groups) if g == name] for name in sorted(set(action.groups))
-        }
+        groups, dimensions = action_groups(action.groups), {n: [i] for i, n in enumerate(action.names)}
         fit_part = score if fit is None else fit
         for name, part in (("fit", fit_part), ("score", score)):
             entry.setdefault(f"num_{name}", {})[horizon] = len(part["episode"])
@@ -132,9 +131,9 @@ class LatentProbe:
             predicted_QM, strength = _predictions(x_score, score, x_fit, fit, groups, seed)
             intervals = {g: _interval(true_QM, predicted_QM, d, episode_Q, seed) for g, d in groups.items()}
             values = {
-                "r2": {group: _r2(true_QM, predicted_QM, dims) for group, dims in groups.items()},
+                "r2": r2_by_group(true_QM, predicted_QM, groups),
                 "r2_interval": intervals,
-                "r2_per_dimension": {n: _r2(true_QM, predicted_QM, [i]) for i, n in enumerate(action.names)},
+                "r2_per_dimension": r2_by_group(true_QM, predicted_QM, dimensions),
                 "ridge": strength,
             }
             for metric, value in values.items():
@@ -157,10 +156,6 @@ def thumbnails(rgb_BTHW3: np.ndarray) -> np.ndarray:
     frames = rgb_BTHW3.reshape(-1, *rgb_BTHW3.shape[2:])
     small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
     return np.stack(small).reshape(*rgb_BTHW3.shape[:2], -1).astype(np.float32) / 255
-
-
-def _joined(parts):
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _feature_sets(rows):
@@ -193,10 +188,6 @@ def _predictions(x_score, score, x_fit, fit, groups, seed):
             x_score[~held], score["target"][~held], episode[~held], x_score[held], groups, rng
         )
     return predicted_QM, dict.fromkeys(groups)
-
-
-def _r2(true_QM, predicted_QM, dims):
-    return finite_or_none(ridge.r2(true_QM[:, dims], predicted_QM[:, dims]))
 
 
 def _interval(true_QM, predicted_QM, dims, episode_Q, seed):

@@ -17,7 +17,7 @@ NO_OP_MSE = 1.5e-4
 
 
 class Reconstruction:
-    """PSNR, SSIM and depth errors of frame k for each horizon.
+    """PSNR, SSIM, LPIPS (where the run has its networks) and depth errors of frame k for each horizon.
 
     Every quantity comes three times: as predicted, `_copy` (frame 0 in place of
     the prediction) and `_shuffled` (decoded from the codes of another sample).
@@ -35,8 +35,8 @@ class Reconstruction:
     needs = frozenset({"decoded"})
 
     def __init__(self, setup: Setup):
-        del setup
         self._means = HorizonMeans()
+        self._perceptual = setup.functions.perceptual if setup.functions else None
 
     def update(self, batch: Arrays, outputs: Arrays) -> None:
         """Adds one batch."""
@@ -44,6 +44,8 @@ class Reconstruction:
         if not valid_Bt.any():
             return
         self._add_rgb(batch, outputs, valid_Bt, ms_Bt)
+        if self._perceptual:
+            self._add_perceptual(batch, outputs, valid_Bt, ms_Bt)
         if "depth" in batch and "depth" in outputs:
             self._add_depth(batch, outputs, valid_Bt, ms_Bt)
 
@@ -70,6 +72,19 @@ class Reconstruction:
                     self._means.add(f"psnr_over{name}{subset}", margin, mask, horizon)
         for name, frames in predicted.items():
             self._means.add(f"ssim{name}", ssim(frames, true), possible[name], horizon)
+
+    def _add_perceptual(self, batch, outputs, valid_Bt, ms_Bt):
+        """Whole batches, masked afterwards: the compiled function sees one shape."""
+        rgb_BTHW3 = np.asarray(batch["rgb"], np.float32) / 255.0
+        true = rgb_BTHW3[:, 1:]
+        cases = {
+            "": (outputs["rgb"], valid_Bt),
+            "_copy": (np.broadcast_to(rgb_BTHW3[:, :1], true.shape), valid_Bt),
+        }
+        if "rgb_shuffled" in outputs:
+            cases["_shuffled"] = (outputs["rgb_shuffled"], valid_Bt & outputs["shuffle_valid"])
+        for name, (frames, mask_Bt) in cases.items():
+            self._means.add(f"lpips{name}", np.asarray(self._perceptual(frames, true)), mask_Bt, ms_Bt)
 
     def _add_depth(self, batch, outputs, valid_Bt, ms_Bt):
         sample, k = np.nonzero(valid_Bt)

@@ -15,13 +15,14 @@ from farsighted_jax.evaluators.base import (
     horizon_name,
     valid_transitions,
 )
-from farsighted_jax.evaluators.outputs import ENCODED
+from farsighted_jax.evaluators.outputs import ENCODED, model_outputs
 from farsighted_jax.evaluators.probe_fit import (
     ProbeRows,
     action_groups,
     held_out_predictions,
     r2_by_group,
 )
+from farsighted_jax.evaluators.rows import by_dataset_and_horizon, joined
 
 
 class Transfer:
@@ -56,7 +57,7 @@ class Transfer:
 
     def update_fit(self, batch: Arrays, outputs: Arrays) -> None:
         """Keeps codes and actions of a batch of the training split."""
-        self._collect(self._fit, batch, {"source": outputs}, np.arange(len(outputs["code"])), None)
+        self._collect(self._fit, batch, {"source": outputs}, None)
 
     def update(self, batch: Arrays, outputs: Arrays) -> None:
         """Decodes and encodes a batch again, twice."""
@@ -72,31 +73,26 @@ class Transfer:
         own = self._encoded(predicted_clip(batch, outputs, batch))
         unmoved = {name: outputs[name][target_B] for name in ENCODED}
         codes = {"source": outputs, "moved": moved, "own": own, "unmoved": unmoved}
-        self._collect(self._score, batch, codes, target_B, possible_B[:, None] & valid_BT[target_B][:, 1:])
+        self._collect(self._score, batch, codes, possible_B[:, None] & valid_BT[target_B][:, 1:])
 
     def _encoded(self, batch):
-        found = self._setup.functions.encode(batch)
-        return {name: np.asarray(found[name]) for name in ENCODED}
+        return model_outputs(self._setup.functions, batch, needs=())
 
-    def _collect(self, parts, batch, codes, target_B, possible_Bt):
+    def _collect(self, parts, batch, codes, possible_Bt):
         chosen_Bt, ms_Bt = valid_transitions(batch), horizon_ms(batch)
         if possible_Bt is not None:
             chosen_Bt = chosen_Bt & possible_Bt
-        dataset_B = np.asarray(batch["dataset"])
-        for index in np.unique(dataset_B[chosen_Bt.any(axis=1)]).tolist():
-            mine_Bt = chosen_Bt & (dataset_B == index)[:, None]
-            for ms in np.unique(ms_Bt[mine_Bt]).tolist():
-                sample, k = np.nonzero(mine_Bt & (ms_Bt == ms))
-                rows = {"episode": np.asarray(batch["episode"])[sample]}
-                for name, outputs in codes.items():
-                    rows[f"{name}_code"] = outputs["code"][sample, k]
-                    rows[name] = outputs["encoded"][sample, k].reshape(len(sample), -1)
-                action = self._action(index)
-                if action is not None and "action_sum" in batch:
-                    width = action.width
-                    rows["target"] = np.asarray(batch["action_sum"], np.float64)[sample, k, :width]
-                    rows["known"] = np.asarray(batch["action_sum_valid"])[sample, k, :width].all(axis=-1)
-                parts.setdefault((index, ms), []).append(rows)
+        for index, ms, sample, k in by_dataset_and_horizon(chosen_Bt, batch["dataset"], ms_Bt):
+            rows = {"episode": np.asarray(batch["episode"])[sample]}
+            for name, outputs in codes.items():
+                rows[f"{name}_code"] = outputs["code"][sample, k]
+                rows[name] = outputs["encoded"][sample, k].reshape(len(sample), -1)
+            action = self._action(index)
+            if action is not None and "action_sum" in batch:
+                width = action.width
+                rows["target"] = np.asarray(batch["action_sum"], np.float64)[sample, k, :width]
+                rows["known"] = np.asarray(batch["action_sum_valid"])[sample, k, :width].all(axis=-1)
+            parts.setdefault((index, ms), []).append(rows)
 
     def _action(self, index):
         datasets = self._setup.datasets
@@ -108,11 +104,11 @@ class Transfer:
         for index, ms in sorted(self._score):
             datasets = self._setup.datasets
             name = datasets[index].name if 0 <= index < len(datasets) else str(index)
-            rows = _joined(self._score[index, ms])
+            rows = joined(self._score[index, ms])
             values = {"num_samples": len(rows["episode"]), **_agreement(rows)}
             if "target" in rows:
                 fit = self._fit.get((index, ms))
-                values |= self._probed(rows, _joined(fit) if fit else None, self._action(index))
+                values |= self._probed(rows, joined(fit) if fit else None, self._action(index))
             for metric, value in values.items():
                 result.setdefault(name, {}).setdefault(metric, {})[horizon_name(ms)] = value
         return result
@@ -194,7 +190,3 @@ def _agreement(rows):
         values[f"code_agreement{suffix}"] = float(agree)
         values[f"vector_error{suffix}"] = finite_or_none(error / spread) if spread > 0 else None
     return values
-
-
-def _joined(parts):
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

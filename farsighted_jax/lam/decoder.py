@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.encoders.patch import PatchEncoder
+from farsighted_jax.encoders.patch import FRAME_ENCODERS
 from farsighted_jax.lam.encoder import TIME_UNIT_S
 from farsighted_jax.layers.patches import grid_size, unpatchify
 from farsighted_jax.layers.positions import sinusoid, sinusoid_2d
@@ -65,6 +65,8 @@ class SpatialDecoder(nn.Module):
         the image.
       unroll: see `SpaceTimeTransformer`.
       dtype: of the computation; the images are float32.
+      frame_encoder: key of `FRAME_ENCODERS`, how frame 0 becomes tokens.
+      token_width: E of the frozen tokens of frame k that are predicted too; 0 for none.
     """
 
     width: int
@@ -74,6 +76,8 @@ class SpatialDecoder(nn.Module):
     head: str = "pixels"
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    frame_encoder: str = "patch"
+    token_width: int = 0
 
     @nn.compact
     def __call__(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
@@ -87,10 +91,12 @@ class SpatialDecoder(nn.Module):
         Returns:
           rgb_BtHWC: float32[B, t, H, W, C].
           depth_BtHW1: float32[B, t, H, W, 1] normalised log depth.
+          token_BtNE: float32[B, t, N, E] layer-normalised frozen tokens, or None where `token_width` is 0.
         """
         B, t, Z, _ = quantized_BtZU.shape
         grid = grid_size(*rgb_BHWC.shape[1:3], self.patch)
-        frame_B1ND = PatchEncoder(self.width, self.patch, self.dtype, name="frame")(rgb_BHWC[:, None])
+        embed = FRAME_ENCODERS[self.frame_encoder](self.width, self.patch, self.dtype, name="frame")
+        frame_B1ND = embed(rgb_BHWC[:, None])
         frame_B1ND += sinusoid_2d(*grid, self.width).astype(self.dtype)
         slot_ZD = self.param("slots", nn.initializers.normal(0.02), (Z, self.width))
         code_BtZD = nn.Dense(self.width, dtype=self.dtype, name="from_code")(quantized_BtZU) + slot_ZD
@@ -111,11 +117,13 @@ class SpatialDecoder(nn.Module):
         x_BtSD = stack(x_BtSD.astype(self.dtype))
         x_BtSD = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="output_norm")(x_BtSD)
         code_BtZD, x_BtND = x_BtSD[:, :, :Z], x_BtSD[:, :, Z:]
-        if self.head == "pixels":
-            return self._image(x_BtND, rgb_BHWC.shape[-1], grid, "rgb_head"), self._image(
-                x_BtND, 1, grid, "depth_head"
-            )
-        return self._moved_layers(rgb_BHWC, quantized_BtZU, code_BtZD, x_BtND, grid)
+        token_BtNE = None
+        if self.token_width:
+            token_BtNE = nn.Dense(self.token_width, dtype=jnp.float32, name="token_head")(x_BtND)
+        if self.head == "layers":
+            return *self._moved_layers(rgb_BHWC, quantized_BtZU, code_BtZD, x_BtND, grid), token_BtNE
+        rgb_BtHWC = self._image(x_BtND, rgb_BHWC.shape[-1], grid, "rgb_head")
+        return rgb_BtHWC, self._image(x_BtND, 1, grid, "depth_head"), token_BtNE
 
     def _image(self, x_BtND, channels, grid, name):
         """One linear head: float[B, t, N, D] -> float32[B, t, H, W, channels]."""

@@ -1,4 +1,4 @@
-"""Farsighted-LAM as a linen module: encode a clip, decode transitions."""
+"""Farsighted-LAM as a linen module: encode a clip, decode transitions. Frozen networks stay outside."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class FarsightedLam(nn.Module):
       pyramid_every: see `SpaceTimeTransformer`.
       num_keypoints: see `SpaceTimeEncoder`.
       depth_input: "none", or "fuse": the encoder also reads the depth of the clip.
+      token_width: E of the tokens of a frozen image encoder that `encode` is handed;
+        0: the model trains an encoder of its own.
+      frame_encoder: see `SpatialDecoder`.
+      token_head: whether the decoder predicts the frozen tokens too.
     """
 
     width: int
@@ -57,10 +61,14 @@ class FarsightedLam(nn.Module):
     pyramid_every: int = 4
     num_keypoints: int = 0
     depth_input: str = "none"
+    token_width: int = 0
+    frame_encoder: str = "patch"
+    token_head: bool = False
 
     def setup(self):
         """Makes the parts; flax calls it."""
-        self.image_encoder = PatchEncoder(self.width, self.patch, self.dtype)
+        if not self.token_width:
+            self.image_encoder = PatchEncoder(self.width, self.patch, self.dtype)
         if self.depth_input == "fuse":
             self.depth_fusion = DepthFusion(self.patch, self.dtype)
         self.encoder = SpaceTimeEncoder(
@@ -76,13 +84,21 @@ class FarsightedLam(nn.Module):
             pyramid_every=self.pyramid_every,
         )
         self.decoder = SpatialDecoder(
-            self.width, self.decoder_depth, self.num_heads, self.patch, self.head, self.unroll, self.dtype
+            self.width,
+            self.decoder_depth,
+            self.num_heads,
+            self.patch,
+            self.head,
+            self.unroll,
+            self.dtype,
+            self.frame_encoder,
+            self.token_width if self.token_head else 0,
         )
         if self.codebook_size:
             scale = nn.initializers.normal(self.code_width**-0.5)
             self.codebook = self.param("codebook", scale, (self.codebook_size, self.code_width))
 
-    def encode(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None):
+    def encode(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None, tokens_BTNE=None):
         """Clip -> vectors before quantisation.
 
         Args:
@@ -90,21 +106,23 @@ class FarsightedLam(nn.Module):
           time_s_BT: float32[B, T] seconds since frame 0.
           depth_BTHW1: float32[B, T, H, W, 1] normalised log depth; for `depth_input` "fuse" alone.
           depth_valid_BTHW1: bool[B, T, H, W, 1] where it was measured.
+          tokens_BTNE: float[B, T, N, E] of the frozen image encoder; where `token_width` is set.
 
         Returns:
           float32[B, t, Z, U].
         """
         grid = grid_size(*rgb_BTHWC.shape[2:4], self.patch)
-        tokens_BTNE = self.image_encoder(rgb_BTHWC)
+        if not self.token_width:
+            tokens_BTNE = self.image_encoder(rgb_BTHWC)
         if self.depth_input == "fuse":
             tokens_BTNE = self.depth_fusion(tokens_BTNE, depth_BTHW1, depth_valid_BTHW1)
         return self.encoder(tokens_BTNE, time_s_BT, grid)
 
     def decode(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
-        """Frame 0 and codes -> rgb and depth of every frame k; see `SpatialDecoder`."""
+        """Frame 0 and codes -> rgb, depth and tokens of every frame k; see `SpatialDecoder`."""
         return self.decoder(rgb_BHWC, quantized_BtZU, time_s_Bt)
 
-    def __call__(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None):
+    def __call__(self, rgb_BTHWC, time_s_BT, **inputs):
         """Encodes and decodes without quantising; touches every parameter, for `init`."""
-        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT, depth_BTHW1, depth_valid_BTHW1)
+        encoded_BtZU = self.encode(rgb_BTHWC, time_s_BT, **inputs)
         return self.decode(rgb_BTHWC[:, 0], encoded_BtZU, time_s_BT[:, 1:])

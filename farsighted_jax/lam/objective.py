@@ -12,27 +12,33 @@ from farsighted_jax.core.rng import sample_keys
 from farsighted_jax.lam.contrastive import Contrastive, num_compared
 from farsighted_jax.lam.contrastive import loss as contrastive_loss
 from farsighted_jax.lam.model import FarsightedLam
+from farsighted_jax.lam.networks import FrozenNetworks
 from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.layers import vector_quantizer as vq
 from farsighted_jax.losses import depth as depth_loss
 from farsighted_jax.losses import quantizer as quantizer_loss
+from farsighted_jax.losses.feature import token_error
 from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
 DEPTH_FIELDS = ("depth", "depth_valid")
+# What turns normalised depth into metres; an estimate is aligned there.
+DEPTH_CONSTANTS = ("depth_center", "depth_scale")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
     """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq".
 
-    A weight of 0 for `contrastive` leaves the term out of the computation.
+    A weight of 0 for one of the last three leaves the term out of the computation.
     """
 
     rgb: float = 1.0
     depth: float = 0.1
     commit: float = 0.25
     codebook: float = 1.0
+    lpips: float = 0.0
+    feature: float = 0.0
     contrastive: float = 0.0
 
 
@@ -41,22 +47,31 @@ def float_rgb(rgb):
     return rgb.astype(jnp.float32) / 255.0
 
 
-def encoder_inputs(model: FarsightedLam, batch):
-    """What `FarsightedLam.encode` reads of a batch, as its arguments.
+def depth_fields(model: FarsightedLam, networks: FrozenNetworks) -> tuple[str, ...]:
+    """Batch fields of depth that the encoder reads."""
+    if model.depth_input == "none":
+        return ()
+    return DEPTH_FIELDS + (DEPTH_CONSTANTS if networks.depth_estimator else ())
+
+
+def encoder_inputs(model: FarsightedLam, networks: FrozenNetworks, batch):
+    """What `FarsightedLam.encode` reads of a batch, by the names of its arguments; networks come after it.
 
     Raises:
       BatchError: the model reads depth and the batch has none.
     """
-    inputs = (float_rgb(batch["rgb"]), batch["time_s"])
-    if model.depth_input == "none":
-        return inputs
-    missing = [name for name in DEPTH_FIELDS if name not in batch]
+    fields = depth_fields(model, networks)
+    missing = [name for name in fields if name not in batch]
     if missing:
+        align = " An estimate needs measured depth to be aligned to." if networks.depth_estimator else ""
         raise BatchError(
             f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
-            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has {sorted(batch)}"
+            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has "
+            f"{sorted(batch)}.{align}"
         )
-    return (*inputs, *(batch[name] for name in DEPTH_FIELDS))
+    inputs = {"rgb_BTHWC": float_rgb(batch["rgb"]), "time_s_BT": batch["time_s"]}
+    named = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
+    return inputs | {named.get(name, name): batch[name] for name in fields}
 
 
 def depth_mask(batch):
@@ -81,6 +96,7 @@ def loss(
     quantizer: Quantizer,
     weights: LossWeights,
     contrastive: Contrastive,
+    networks: FrozenNetworks,
     params,
     model_state,
     batch,
@@ -92,48 +108,70 @@ def loss(
     Every term is a masked sum over (sample, k), divided by the count of the
     whole step, so that a missing frame is never a target (eq. 4 to 6, mean over k).
     """
-    inputs = encoder_inputs(model, batch)
-    rgb_BTHWC = inputs[0]
+    inputs = encoder_inputs(model, networks, batch)
+    rgb_BTHWC = inputs["rgb_BTHWC"]
     valid_Bt = transition_valid(batch["frame_valid"])
 
     def encode(rgb_BTHWC):
-        encoded_BtZU = model.apply({"params": params}, rgb_BTHWC, *inputs[1:], method="encode")
-        return quantizer.comparable(encoded_BtZU)
+        frozen_inputs = networks.encoder_inputs(params, inputs | {"rgb_BTHWC": rgb_BTHWC})
+        encoded_BtZU = model.apply({"params": params}, **frozen_inputs, method="encode")
+        return quantizer.comparable(encoded_BtZU), frozen_inputs
 
-    encoded_BtZU = encode(rgb_BTHWC)
+    encoded_BtZU, frozen_inputs = encode(rgb_BTHWC)
     code_BtZ, nearest_BtZU = quantizer.nearest_code(encoded_BtZU, params, model_state)
     quantized_BtZU = quantizer.bottleneck(encoded_BtZU, nearest_BtZU, model_state)
-    predicted_BtHWC, depth_BtHW1 = model.apply(
+    predicted = model.apply(
         {"params": params}, rgb_BTHWC[:, 0], quantized_BtZU, batch["time_s"][:, 1:], method="decode"
     )
 
-    error_Bt = squared_error(predicted_BtHWC, rgb_BTHWC[:, 1:])
+    error_Bt = squared_error(predicted[0], rgb_BTHWC[:, 1:])
+    errors = {"rgb": error_Bt}
+    if weights.lpips:
+        errors["lpips"] = networks.perceptual_distance(params, predicted[0], rgb_BTHWC[:, 1:])
+    if weights.feature:
+        errors["feature"] = token_error(predicted[2], frozen_inputs["tokens_BTNE"][:, 1:])
+    errors |= _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU)
     count = counts["transitions"]
-    terms = {"rgb": weighted_mean(error_Bt, valid_Bt, count)}
+    terms = {name: weighted_mean(value_Bt, valid_Bt, count) for name, value_Bt in errors.items()}
     if "depth" in batch:
-        terms["depth"] = depth_loss.gradient_aware_log_loss(
-            depth_BtHW1,
-            batch["depth"][:, 1:],
-            depth_mask(batch),
-            rgb_BTHWC[:, 1:],
-            counts["depth_x"],
-            counts["depth_y"],
-        )
-    if quantizer.name != "fsq":
-        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
-        terms["commit"] = quantizer.warm(model_state) * weighted_mean(commit_Bt, valid_Bt, count)
-    if quantizer.name == "gradient":
-        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
-        codebook_Bt = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
-        terms["codebook"] = weighted_mean(codebook_Bt, valid_Bt, count)
+        terms["depth"] = _depth_term(predicted[1], batch, rgb_BTHWC, counts)
     if weights.contrastive:
         terms["contrastive"] = contrastive_loss(
-            contrastive, encode, batch, rgb_BTHWC, encoded_BtZU, key, counts["contrastive"]
+            contrastive,
+            lambda view_BTHWC: encode(view_BTHWC)[0],
+            batch,
+            rgb_BTHWC,
+            encoded_BtZU,
+            key,
+            counts["contrastive"],
         )
     total = sum(getattr(weights, name) * term for name, term in terms.items())
 
     updates = _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, batch["row"], key)
     return total, (_metrics(terms, total, error_Bt, valid_Bt, count), updates)
+
+
+def _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU):
+    """What binds vectors and codes to each other, name -> float32[B, t]."""
+    errors = {}
+    if quantizer.name != "fsq":
+        commit_Bt = quantizer_loss.commitment(encoded_BtZU, nearest_BtZU)
+        errors["commit"] = quantizer.warm(model_state) * commit_Bt
+    if quantizer.name == "gradient":
+        learned_BtZU = quantizer.codebook_VU(params, model_state)[code_BtZ]
+        errors["codebook"] = quantizer_loss.codebook(encoded_BtZU, learned_BtZU)
+    return errors
+
+
+def _depth_term(depth_BtHW1, batch, rgb_BTHWC, counts):
+    return depth_loss.gradient_aware_log_loss(
+        depth_BtHW1,
+        batch["depth"][:, 1:],
+        depth_mask(batch),
+        rgb_BTHWC[:, 1:],
+        counts["depth_x"],
+        counts["depth_y"],
+    )
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.clips import Batch, FrameSource
+from data_pipelines.clips import FrameSource
 
 
 class RetrievalError(ValueError):
@@ -35,13 +36,15 @@ class NearestClips:
         """See the class."""
         return self._sum / max(self.num_seen, 1)
 
-    def add(self, source: FrameSource, batch: Batch, vectors_BtZU: np.ndarray, code_BtZ: np.ndarray) -> None:
-        """Compares the clips of a batch; on a tie the one that came first is nearer."""
+    def add(
+        self, source: FrameSource, starts: Sequence[int], vectors_BtZU: np.ndarray, code_BtZ: np.ndarray
+    ) -> None:
+        """Compares the clips that begin at `starts`; on a tie the one that came first is nearer."""
         distance_B = np.sqrt(np.square(vectors_BtZU - self._query_tZU).mean(axis=(1, 2, 3)))
         self._sum += float(distance_B.sum())
         self.num_seen += len(distance_B)
         for row in np.argsort(distance_B, kind="stable")[: 1 if self._one else self._k].tolist():
-            start = int(batch["step"][row])
+            start = int(starts[row])
             self._best.append(
                 {
                     "name": source.name,
@@ -49,7 +52,7 @@ class NearestClips:
                     "start_s": start / source.hz,
                     "distance": float(distance_B[row]),
                     "codes": code_BtZ[row].tolist(),
-                    "frames": batch["rgb"][row].copy(),
+                    "source": source,
                 }
             )
         self._best.sort(key=lambda entry: entry["distance"])
@@ -61,7 +64,7 @@ class NearestClips:
         del self._best[self._k :]
 
     def result(self) -> list[dict[str, Any]]:
-        """Nearest first: name, start (frame and seconds), distance, codes, and the frames uint8[T, R, R, 3].
+        """Nearest first: name, start (frame and seconds), distance, codes, and the source.
 
         Raises:
           RetrievalError: no candidate was added.

@@ -11,19 +11,24 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.config import ConfigError, check_choice, check_range
 from farsighted_jax.core.rng import named_key
+from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.encoders.geometry import DEPTH_INPUTS
+from farsighted_jax.encoders.patch import FRAME_ENCODERS
+from farsighted_jax.encoders.vgg import SMALLEST
 from farsighted_jax.lam import objective
 from farsighted_jax.lam.contrastive import Contrastive
 from farsighted_jax.lam.decoder import HEADS
 from farsighted_jax.lam.model import VARIANTS, FarsightedLam
+from farsighted_jax.lam.networks import FrozenNetworks
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
 from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
 from farsighted_jax.layers.temporal_pyramid import check_dilations
+from farsighted_jax.pretrained.models import MODELS
 
 DTYPES = ("float32", "bfloat16")
-# "patch" is trained with the model.
-IMAGE_ENCODERS = ("patch",)
+# The image encoder that is trained with the model; the others are frozen networks of the table.
+OWN_ENCODER = "patch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,24 +40,31 @@ class LamTask:
       quantizer: how codes are chosen and learned.
       weights: of the loss terms.
       contrastive: settings of that term.
+      networks: pretrained and frozen.
     """
 
     model: FarsightedLam
     quantizer: Quantizer
     weights: objective.LossWeights
     contrastive: Contrastive = Contrastive()
+    networks: FrozenNetworks = FrozenNetworks()
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `encode` and `decode` read."""
-        depth = objective.DEPTH_FIELDS if self.model.depth_input == "fuse" else ()
-        return ("rgb", "time_s", *depth)
+        return ("rgb", "time_s", *objective.depth_fields(self.model, self.networks))
 
     def init(self, key, batch):
         """See `core.task.Task.init`."""
-        inputs = objective.encoder_inputs(self.model, batch)
-        params = self.model.init(named_key(key, "params"), *inputs)["params"]
+        inputs = objective.encoder_inputs(self.model, self.networks, batch)
+        shapes = jax.eval_shape(self.networks.encoder_inputs, {PRETRAINED: self.pretrained_shapes()}, inputs)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        params = self.model.init(named_key(key, "params"), **zeros)["params"]
         return params, self.quantizer.init(named_key(key, "codebook"))
+
+    def pretrained_shapes(self):
+        """See `core.task.Task.pretrained_shapes`."""
+        return self.networks.shapes()
 
     def denominators(self, batch):
         """See `core.task.Task.denominators`."""
@@ -65,6 +77,7 @@ class LamTask:
             self.quantizer,
             self.weights,
             self.contrastive,
+            self.networks,
             params,
             model_state,
             batch,
@@ -99,15 +112,16 @@ class LamTask:
           code: int32[B, t, Z]; encoded: float32[B, t, Z, U] before quantisation;
           quantized: float32[B, t, Z, U].
         """
-        inputs = objective.encoder_inputs(self.model, batch)
-        encoded_BtZU = self.model.apply({"params": params}, *inputs, method="encode")
+        inputs = objective.encoder_inputs(self.model, self.networks, batch)
+        inputs = self.networks.encoder_inputs(params, inputs)
+        encoded_BtZU = self.model.apply({"params": params}, **inputs, method="encode")
         encoded_BtZU = self.quantizer.comparable(encoded_BtZU)
         code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
 
     def decode(self, params, batch, quantized_BtZU) -> dict[str, jax.Array]:
         """Predicted rgb within [0, 1], float32[B, t, H, W, 3], and depth float32[B, t, H, W, 1]."""
-        rgb_BtHWC, depth_BtHW1 = self.model.apply(
+        rgb_BtHWC, depth_BtHW1, _ = self.model.apply(
             {"params": params},
             objective.float_rgb(batch["rgb"][:, 0]),
             quantized_BtZU,
@@ -122,15 +136,15 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
 
     Raises:
       ConfigError: an unknown variant, head, quantiser, distance, encoder or dtype, a size
-        out of range, a patch that does not divide the resolution, a dilation
-        that reaches beyond the clip, levels that do not give the code width and
-        the codebook size, or a contrastive loss without negatives.
+        out of range, a patch that does not divide the resolution or is not that of the image
+        encoder, a dilation that reaches beyond the clip, levels that do not give the code
+        width and the codebook size, or a loss without what it compares with.
     """
     model, data = config["model"], config["data"]
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.head", model["head"], HEADS)
     check_choice("model.dtype", model["dtype"], DTYPES)
-    check_choice("model.image_encoder", model["image_encoder"], IMAGE_ENCODERS)
+    check_choice("model.frame_encoder", model["frame_encoder"], FRAME_ENCODERS)
     check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
     if model["depth_input"] == "fuse" and data["depth"] == "off":
         raise ConfigError(
@@ -142,6 +156,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_range("model.num_keypoints", model["num_keypoints"], 0)
     for key, weight in config["loss"].items():
         check_range(f"loss.{key}", weight, 0.0)
+    networks = _networks(config)
     if data["resolution"] % model["patch"]:
         raise ConfigError(
             f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
@@ -163,11 +178,63 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             pyramid_every=model["pyramid_every"],
             num_keypoints=model["num_keypoints"],
             depth_input=model["depth_input"],
+            token_width=networks.token_width,
+            frame_encoder=model["frame_encoder"],
+            token_head=config["loss"]["feature"] > 0,
         ),
         quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),
         _contrastive(config),
+        networks,
     )
+
+
+def _networks(config):
+    model, weights, resolution = config["model"], config["loss"], config["data"]["resolution"]
+    encoders = [name for name in MODELS if name.startswith("dinov2-")]
+    check_choice("model.image_encoder", model["image_encoder"], (OWN_ENCODER, *encoders))
+    image_encoder = "" if model["image_encoder"] == OWN_ENCODER else model["image_encoder"]
+    if image_encoder:
+        patch = MODELS[image_encoder].module().patch
+        if model["patch"] != patch:
+            raise ConfigError(
+                f"configuration key 'model.patch' is {model['patch']}, but model.image_encoder = "
+                f"{image_encoder!r} has patches of {patch} px; expected {patch}, and a data.resolution that "
+                f"it divides, such as {max(round(resolution / patch), 1) * patch}"
+            )
+    if weights["feature"] and not image_encoder:
+        raise ConfigError(
+            "configuration key 'loss.feature' is on, but 'model.image_encoder' is 'patch', which has no "
+            f"frozen tokens to predict; expected one of {encoders}"
+        )
+    if weights["lpips"] and resolution < SMALLEST:
+        raise ConfigError(
+            f"configuration key 'data.resolution' is {resolution}, but 'loss.lpips' is on and its network "
+            f"takes no less than {SMALLEST} px"
+        )
+    return FrozenNetworks(
+        image_encoder, weights["lpips"] > 0, _depth_estimator(config), jnp.dtype(model["dtype"])
+    )
+
+
+def _depth_estimator(config):
+    model, resolution = config["model"], config["data"]["resolution"]
+    name = model["depth_estimator"]
+    check_choice("model.depth_estimator", name, ("", *(n for n in MODELS if n.startswith("depth-anything-"))))
+    if not name:
+        return ""
+    if model["depth_input"] != "fuse":
+        raise ConfigError(
+            f"configuration key 'model.depth_estimator' is {name!r}, but 'model.depth_input' is "
+            f"{model['depth_input']!r}, so that nothing reads its depth; expected 'fuse'"
+        )
+    patch = MODELS[name].module().encoder.patch
+    if resolution % patch:
+        raise ConfigError(
+            f"configuration key 'data.resolution': {resolution} is not divisible by {patch}, the patch of "
+            f"model.depth_estimator = {name!r}; the nearest is {max(round(resolution / patch), 1) * patch}"
+        )
+    return name
 
 
 def _contrastive(config):

@@ -138,7 +138,7 @@ def load(
     if not folder.exists() and str(place) in models:
         model, folder = model or str(place), default_folder(str(place))
     if not (folder / manifest.NAME).is_file():
-        raise PretrainedFolderError(_missing(folder, model, models))
+        raise PretrainedFolderError(absence(folder, model, models))
     body = manifest.read(folder)
     about = body.get("pretrained") or {}
     name = about.get("model", "nothing that was converted")
@@ -155,14 +155,15 @@ def load(
     return Pretrained(params, about)
 
 
-def _about(folder) -> dict[str, str]:
-    if not (folder / manifest.NAME).is_file():
-        return {}
-    return manifest.read(folder).get("pretrained") or {}
-
-
-def _missing(folder, model, models):
+def absence(folder: Path, model: str, models: Mapping[str, PretrainedModel] = MODELS) -> str:
+    """Says that a folder has no weights, and the command that puts them there."""
     known = models.get(model)
     source = known.repository if known and known.repository else "FILE"
     command = f"farsighted convert --model {model or 'MODEL'} --source {source} --out {folder}"
     return f"{folder}: no converted weights there; run: {command}"
+
+
+def _about(folder) -> dict[str, str]:
+    if not (folder / manifest.NAME).is_file():
+        return {}
+    return manifest.read(folder).get("pretrained") or {}

@@ -83,6 +83,7 @@ def train(
     mesh: Mesh,
     rules: Sequence[sharding_rules.Rule] = sharding_rules.DEFAULT_RULES,
     init_from: str = "",
+    load_pretrained: resume.LoadPretrained | None = None,
     takeover: bool = False,
     on_log: Sequence[OnLog] = (),
     progress: Progress | None = None,
@@ -100,6 +101,7 @@ def train(
       mesh: from `make_mesh`.
       rules: sharding rules of the task's parameters.
       init_from: run folder whose weights a new run starts from; "" for none.
+      load_pretrained: gives a new run the networks of `Task.pretrained_shapes`.
       takeover: take the folder over from a run that still holds it.
       on_log: called with (step, state, values) at logged steps; what they return is added to the line.
       progress: the display; one that suits the terminal by default.
@@ -128,10 +130,10 @@ def train(
         health = gate_module.HealthWatch(gate, progress.message)
         shapes = _shapes(stream.batch(0), config.batch_size)
         initialize = train_state.initializer(task, optimizer, shapes, config)
-        abstract = train_state.abstract_state(mesh, rules, initialize)
+        abstract = train_state.abstract_state(mesh, rules, initialize, task.pretrained_shapes())
         state = resume.starting_state(
             workdir, initialize, abstract, seed=config.seed, stream=stream, init_from=init_from,
-            report=progress.message,
+            load_pretrained=load_pretrained, report=progress.message,
         )  # fmt: skip
         start = int(state.step)
         _write_documents(workdir, config, stream)
@@ -149,7 +151,7 @@ def train(
         documents = {
             "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
         }  # fmt: skip
-        step_function = _compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
         batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))
 
         state_digest = ""
@@ -227,7 +229,7 @@ def _write_documents(workdir, config, stream):
         write_atomically(workdir / resume.STATISTICS, text)
 
 
-def _compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
+def compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
     """The step, compiled ahead of time: another shape is an error, never a second compilation."""
     step = make_train_step(
         task, optimizer, accumulation=config.optimizer.accumulation, ema_decay=config.optimizer.ema_decay,

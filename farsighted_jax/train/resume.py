@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from farsighted_jax.checkpoint import manifest, restore
 from farsighted_jax.checkpoint.manager import CHECKPOINTS
 from farsighted_jax.core import config as config_module
 from farsighted_jax.core import tree
+from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.train import state as train_state
 from farsighted_jax.train.state import TrainState
 
@@ -30,6 +31,10 @@ SAFE_KEYS = (
 )  # fmt: skip
 
 
+# Shapes with shardings by name of the network -> its values, placed like them.
+LoadPretrained = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
 class ResumeError(ValueError):
     """The run in this folder cannot go on with this configuration or these data; the message lists why."""
 
@@ -40,7 +45,7 @@ def check_config(workdir: Path, config: ConfigDict, report: Callable[[str], None
     Raises:
       ResumeError: lists every changed key that is not one of `SAFE_KEYS`.
     """
-    if not manifest.complete_steps(workdir / CHECKPOINTS):
+    if not is_resumed(workdir):
         return
     path = workdir / CONFIG
     try:
@@ -86,9 +91,13 @@ def starting_state(
     seed: int,
     stream: Any,
     init_from: str = "",
+    load_pretrained: LoadPretrained | None = None,
     report: Callable[[str], None] = print,
 ) -> TrainState:
     """The state to start from, on the mesh.
+
+    A run folder is self-contained: whoever resumes or warm starts takes the
+    pretrained networks from it, wherever they came from at first.
 
     Args:
       workdir: the run folder; its newest intact step wins over everything else.
@@ -97,6 +106,7 @@ def starting_state(
       seed: of the run.
       stream: the data, compared with what the checkpoint was trained on.
       init_from: another run's folder, whose parameters and model state a new run takes.
+      load_pretrained: gives the pretrained networks that no run folder gives.
       report: gets one line that says where the state came from.
 
     Raises:
@@ -109,13 +119,45 @@ def starting_state(
         _set_aside_later_steps(workdir, step)
         report(f"resumed from step {step} in {workdir}, state digest {body['state']}")
         return train_state.from_items(items, abstract)
-    fresh = train_state.create(initialize, abstract, seed)
     if not init_from:
+        wanted = abstract.frozen.get(PRETRAINED, {})
+        fresh = train_state.create(initialize, abstract, seed, _loaded(wanted, load_pretrained, report))
         report(f"starting from scratch, {tree.num_elements(abstract.params)} trainable parameters")
         return fresh
     step, weights = restore.read_weights(Path(init_from))
+    _take_over_pretrained(weights["params"], abstract, load_pretrained, report)
     report(f"warm start from step {step} in {init_from}")
-    return _with_weights(fresh, abstract, weights, init_from)
+    return _with_weights(train_state.create(initialize, abstract, seed), abstract, weights, init_from)
+
+
+def is_resumed(workdir: Path) -> bool:
+    """Whether a run in this folder would go on from a checkpoint."""
+    return bool(manifest.complete_steps(workdir / CHECKPOINTS))
+
+
+def _loaded(wanted, load, report):
+    """Pretrained networks by name, on the mesh; {} if none are wanted."""
+    if not wanted:
+        return {}
+    if load is None:
+        raise ValueError(
+            f"the task has pretrained networks {sorted(wanted)}, but no loader of them was given"
+        )
+    report(f"loading pretrained {', '.join(sorted(wanted))}")
+    values = dict(load(wanted))
+    lines = tree.structure_difference(wanted, values)
+    if lines:
+        raise restore.StructureError("pretrained networks of other shapes:\n  " + "\n  ".join(lines))
+    return values
+
+
+def _take_over_pretrained(params, abstract, load, report):
+    """Keeps those of another run's pretrained networks that this one has, and loads those it lacks."""
+    wanted, found = abstract.frozen.get(PRETRAINED, {}), params.pop(PRETRAINED, {})
+    kept = {name: network for name, network in found.items() if name in wanted}
+    absent = {name: network for name, network in wanted.items() if name not in found}
+    if wanted:
+        params[PRETRAINED] = kept | _loaded(absent, load, report)
 
 
 def _set_aside_later_steps(workdir, step):

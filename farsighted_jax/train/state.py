@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from farsighted_jax.core import rng, tree
-from farsighted_jax.core.task import Task
+from farsighted_jax.core.task import PRETRAINED, Task
 from farsighted_jax.sharding import rules as sharding_rules
 from farsighted_jax.train import gate
 from farsighted_jax.train.optimizer import Optimizer
@@ -24,7 +24,8 @@ class TrainState:
 
     Attributes:
       params: trainable parameters, nested dicts.
-      frozen: parameters without gradient and optimizer state.
+      frozen: parameters without gradient and optimizer state: those that the
+        configuration freezes and, under `PRETRAINED`, networks trained elsewhere.
       model_state: what the task updates itself (codebook statistics).
       opt_state: of the optimizer's transform.
       ema: average of `params`, or {}.
@@ -54,7 +55,7 @@ def initial_state(
     freeze: Sequence[str],
     average: bool,
 ) -> TrainState:
-    """A fresh state; a function of `key` alone, the batch gives only shapes.
+    """A fresh state without pretrained networks; a function of `key` alone, the batch gives only shapes.
 
     Args:
       key: typed random key of the run.
@@ -85,17 +86,43 @@ def initial_state(
 
 
 def abstract_state(
-    mesh: Mesh, rules: Sequence[sharding_rules.Rule], initialize: Callable[[jax.Array], TrainState]
+    mesh: Mesh,
+    rules: Sequence[sharding_rules.Rule],
+    initialize: Callable[[jax.Array], TrainState],
+    pretrained: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Shapes and shardings of the state that `initialize(key)` gives; nothing is computed."""
+    """Shapes and shardings of the state that `initialize(key)` gives; nothing is computed.
+
+    Args:
+      mesh: from `make_mesh`.
+      rules: sharding rules of the parameters.
+      initialize: key -> fresh state.
+      pretrained: `Task.pretrained_shapes`, which belong to the state too.
+    """
     abstract = jax.eval_shape(initialize, jax.random.key(0))
+    if pretrained:
+        abstract = abstract.replace(frozen={**abstract.frozen, PRETRAINED: dict(pretrained)})
     return sharding_rules.with_shardings(abstract, sharding_rules.state_shardings(mesh, rules, abstract))
 
 
-def create(initialize: Callable[[jax.Array], TrainState], abstract: TrainState, seed: int) -> TrainState:
-    """Runs the initialisation on the mesh, each device computing its own part."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(initialize, out_shardings=shardings)(jax.random.key(seed))
+def create(
+    initialize: Callable[[jax.Array], TrainState],
+    abstract: TrainState,
+    seed: int,
+    pretrained: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """Runs the initialisation on the mesh, each device computing its own part.
+
+    Args:
+      initialize: key -> fresh state.
+      abstract: from `abstract_state`.
+      seed: of the run.
+      pretrained: the values of the networks that `abstract` has and `initialize` does not give.
+    """
+    own = {name: part for name, part in abstract.frozen.items() if name != PRETRAINED}
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.replace(frozen=own))
+    state = jax.jit(initialize, out_shardings=shardings)(jax.random.key(seed))
+    return state.replace(frozen={**state.frozen, PRETRAINED: dict(pretrained)}) if pretrained else state
 
 
 def initializer(task, optimizer, batch, config) -> Callable[[jax.Array], TrainState]:

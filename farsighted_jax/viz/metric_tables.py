@@ -22,6 +22,8 @@ def reconstruction_table(result: Mapping[str, Any], subset: str = "") -> Table:
     named = [(title, f"{name}{subset}", 2) for title, name in columns]
     if not subset:
         named += [("SSIM", "ssim", 3), ("SSIM copy", "ssim_copy", 3), ("SSIM shuffled", "ssim_shuffled", 3)]
+        named += [("LPIPS", "lpips", 3), ("LPIPS copy", "lpips_copy", 3)]
+        named += [("LPIPS shuffled", "lpips_shuffled", 3)]
     which = "windows in which something moves" if subset else "all windows"
     return _by_horizon(f"Predicted frames, {which}", result, f"num_samples{subset}", named)
 

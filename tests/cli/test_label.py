@@ -1,5 +1,6 @@
 """Labelling: round trip, alignment, resume, hosts, and what is refused."""
 
+import argparse
 import dataclasses
 import json
 
@@ -9,7 +10,7 @@ import pytest
 from data_pipelines.code_dataset import MISSING, CodeReader, CodeWriter, LabelError
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.rlds import open_split
-from farsighted_jax.cli import label
+from farsighted_jax.cli import label, retrieve
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.lam.inference import LatentActions
 
@@ -172,6 +173,59 @@ def test_records_of_another_episode_are_noticed(labelled, tmp_path):
     shards[0].write_bytes(content[1])
     with pytest.raises(RecordError, match="holds episode 1, expected 0"):
         CodeReader(tmp_path, "tiny", "train").episode(0)
+
+
+def search(tool_data, out, **changes):
+    known = {"checkpoint": "", "query": f"rlds:{tool_data}/tiny:train:0:2", "data": None, "mixture": None}
+    known |= {"split": "train", "videos": None, "fps": None, "every": None, "k": 4, "step": None}
+    known |= {"vectors": "quantized", "one_per_video": False, "out": str(out), "labels": None}
+    return retrieve.run(argparse.Namespace(**known | changes))
+
+
+def test_retrieval_by_labels_finds_what_encoding_finds_and_encodes_the_query_alone(
+    labelled, tool_model, tool_data, tmp_path, monkeypatch
+):
+    encode, rows = tool_model.actions.encode_rows, []
+    monkeypatch.setattr(
+        tool_model.actions, "encode_rows", lambda batch, n: rows.append(len(batch["rgb"])) or encode(batch, n)
+    )
+    for every in (None, 0.4):
+        expected = search(tool_data, tmp_path / "encoded.png", every=every)
+        rows.clear()
+        found = search(tool_data, tmp_path / "labelled.png", every=every, labels=str(labelled[0]))
+        assert rows == [1]
+        assert found["candidates"] == expected["candidates"] >= 2
+        for one, other in zip(found["clips"], expected["clips"], strict=True):
+            assert one | {"distance": 0} == other | {"distance": 0}
+            assert one["distance"] == pytest.approx(other["distance"], abs=1e-5)
+        assert (tmp_path / "labelled.png").read_bytes() == (tmp_path / "encoded.png").read_bytes()
+
+
+def test_labels_of_another_model_keyframes_or_dataset_are_refused(
+    labelled, tool_model, tool_data, tmp_path, monkeypatch
+):
+    out, labels = tmp_path / "r.png", str(labelled[0])
+    with pytest.raises(DatasetError, match="val"):
+        search(tool_data, out, labels=labels, split="val")
+    path = labelled[1] / "labels-train.json"
+    written = json.loads(path.read_text())
+    for keys, value, named in (
+        (("source", "fingerprint"), "0" * 8, "source.fingerprint: '00000000' -> "),
+        (("source", "camera"), "wrist", "source.camera: 'wrist' -> 'primary'"),
+        (("offsets_s",), [0.4, 0.6], r"offsets_s: \[0.4, 0.6\] -> \[0.2, 0.6\]"),
+    ):
+        changed = json.loads(json.dumps(written))
+        (changed[keys[0]] if keys[1:] else changed)[keys[-1]] = value
+        path.write_text(json.dumps(changed))
+        try:
+            with pytest.raises(LabelError, match=f"tiny:train that do not fit.*{named}"):
+                search(tool_data, out, labels=labels)
+        finally:
+            path.write_text(json.dumps(written))
+    monkeypatch.setattr(tool_model.actions, "digest", "f" * 64)
+    with pytest.raises(LabelError, match="model.digest: '0123.*-> 'ffff.*label again"):
+        search(tool_data, out, labels=labels)
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_transfer_moves_the_target_by_the_codes_of_the_source(tmp_path, tool_vid
 def flags(**changes):
     known = {"checkpoint": "", "query": "", "data": None, "mixture": None, "split": "train", "videos": None}
     known |= {"fps": FPS, "every": None, "k": 2, "out": "", "step": None}
-    known |= {"vectors": "quantized", "one_per_video": False}
+    known |= {"vectors": "quantized", "one_per_video": False, "labels": None}
     return argparse.Namespace(**known | changes)
 
 
@@ -168,9 +168,8 @@ def test_nearest_clips_equal_a_sort_over_all_in_any_batches():
     def search(sizes, **options):
         nearest, first = NearestClips(query, 4, **options), 0
         for number, size in enumerate(sizes):
-            batch = {"step": np.arange(first, first + size), "rgb": np.zeros((size, 3, 2, 2, 3), np.uint8)}
-            chosen = slice(first, first + size)
-            nearest.add(Source(f"video {number}"), batch, vectors[chosen], np.zeros((size, 2, 3), int))
+            starts, chosen = range(first, first + size), slice(first, first + size)
+            nearest.add(Source(f"video {number}"), starts, vectors[chosen], np.zeros((size, 2, 3), int))
             first += size
         assert nearest.num_seen == 30 and nearest.mean_distance == pytest.approx(expected.mean())
         return nearest.result()
@@ -228,6 +227,12 @@ def test_codes_of_another_model_or_size_are_refused(encoded, tmp_path, tool_mode
         (["decode", "--image", "x", "--codes", "absent.json", "--out", "d.png"], 1, "absent.json"),
         (["label", "--out", "o", "--shards", "0"], 2, "--shards is 0"),
         (["retrieve", "--query", "x", "-k", "0", "--out", "r.png"], 2, "-k is 0"),
+        (["retrieve", "--query", "x", "--labels", "l", "--videos", "v", "--out", "r.png"], 2, "--videos"),
+        (
+            ["retrieve", "--query", "x", "--labels", "l", "--vectors", "encoded", "--out", "r.png"],
+            2,
+            "--labels holds codes alone",
+        ),
     ],
 )
 def test_mistakes_end_with_one_line(

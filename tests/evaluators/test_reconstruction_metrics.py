@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from farsighted_jax.evaluators.base import Setup
+from farsighted_jax.evaluators.base import LatentActionFunctions, Setup
 from farsighted_jax.evaluators.reconstruction import Reconstruction
 
 
@@ -64,3 +64,27 @@ def test_horizons_are_real_seconds_across_frame_rates(batch_of):
     for batch in (slow, fast):
         evaluator.update(batch, constant_outputs(batch, 0.5))
     assert evaluator.result()["num_samples"] == {"0.1": 3, "0.2": 5, "0.4": 2}
+
+
+def test_a_perceptual_distance_stands_beside_copy_and_shuffled(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=3, t=2, depth=False)
+    batch["frame_valid"][2, 2] = False
+    batch["rgb"][:, 0], batch["rgb"][:, 1:] = 0, 51
+    outputs = constant_outputs(batch, 0.3)
+    outputs["rgb_shuffled"] = np.full_like(outputs["rgb"], 0.7)
+    outputs["rgb"][2, 1] = outputs["rgb_shuffled"][2, 1] = np.nan
+    outputs["shuffle_valid"] = np.array([[True, True], [True, True], [False, False]])
+    shapes = []
+
+    def difference(predicted, true):
+        shapes.append(predicted.shape)
+        return np.abs(predicted - true).mean(axis=(2, 3, 4))
+
+    functions = LatentActionFunctions(None, None, 8, 2, perceptual=difference)
+    evaluator = Reconstruction(Setup(8, 2, functions=functions))
+    evaluator.update(batch, outputs)
+    result = evaluator.result()
+    for name, want in (("lpips", 0.1), ("lpips_copy", 0.2), ("lpips_shuffled", 0.5)):
+        assert result[name] == pytest.approx({"0.2": want, "0.4": want}, abs=1e-6)
+    assert set(shapes) == {(3, 2, *batch["rgb"].shape[2:])}
+    assert "lpips" not in result_of(batch, outputs)

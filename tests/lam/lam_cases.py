@@ -15,14 +15,16 @@ B, T, H, W, Z, V, U = 6, 4, 12, 16, 3, 7, 5
 LEVELS = (3, 4)
 
 
-def random_batch(seed=0):
+def random_batch(seed=0, size=(H, W)):
     rng = np.random.default_rng(seed)
+    rows, columns = size
     frame_valid_BT = np.ones((B, T), bool)
     frame_valid_BT[1, 3] = frame_valid_BT[4, 2] = frame_valid_BT[4, 3] = False
     return {
-        "rgb": rng.integers(0, 256, (B, T, H, W, 3), np.uint8),
-        "depth": rng.normal(size=(B, T, H, W, 1)).astype(np.float32),
-        "depth_valid": (rng.uniform(size=(B, T, H, W, 1)) < 0.8) & frame_valid_BT[:, :, None, None, None],
+        "rgb": rng.integers(0, 256, (B, T, rows, columns, 3), np.uint8),
+        "depth": rng.normal(size=(B, T, rows, columns, 1)).astype(np.float32),
+        "depth_valid": (rng.uniform(size=(B, T, rows, columns, 1)) < 0.8)
+        & frame_valid_BT[:, :, None, None, None],
         "time_s": np.broadcast_to(np.arange(T, dtype=np.float32) * 0.2, (B, T)).copy(),
         "frame_valid": frame_valid_BT,
         "row": np.arange(B, dtype=np.int32),

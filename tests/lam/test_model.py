@@ -47,7 +47,7 @@ def test_the_decoder_reads_frame_0_and_its_own_codes_alone(trained, batch):
     @jax.jit
     def frame_of(transition):
         def value(first, codes):
-            rgb_out, depth = task.model.apply(
+            rgb_out, depth, _ = task.model.apply(
                 {"params": params}, first, codes, batch["time_s"][:, 1:], method="decode"
             )
             return rgb_out[:, transition].sum() + depth[:, transition].sum()
@@ -84,7 +84,7 @@ def test_every_variant_traces_at_full_size(variant):
     )
     rgb = jax.ShapeDtypeStruct((2, 4, resolution, resolution, 3), jnp.float32)
     time_s = jax.ShapeDtypeStruct((2, 4), jnp.float32)
-    (frames, depth), variables = jax.eval_shape(
+    (frames, depth, _), variables = jax.eval_shape(
         lambda rgb, time_s: model.init_with_output(jax.random.key(0), rgb, time_s), rgb, time_s
     )
     assert frames.shape == (2, 3, resolution, resolution, 3)

@@ -94,7 +94,7 @@ def test_nothing_is_copied_from_the_device_between_logged_steps(tmp_path, monkey
 
         __array__ = __float__ = __int__ = __bool__ = item = tolist = _refuse
 
-    compile_step, to_host, to_items = loop._compiled_step, metrics_module.to_host, loop.train_state.to_items
+    compile_step, to_host, to_items = loop.compiled_step, metrics_module.to_host, loop.train_state.to_items
     opened = []
 
     def sealing(*arguments):
@@ -110,7 +110,7 @@ def test_nothing_is_copied_from_the_device_between_logged_steps(tmp_path, monkey
         opened.append(len(opened))
         return to_host(jax.tree.map(lambda leaf: leaf.value, metrics))
 
-    monkeypatch.setattr(loop, "_compiled_step", sealing)
+    monkeypatch.setattr(loop, "compiled_step", sealing)
     monkeypatch.setattr(metrics_module, "to_host", opening)
     monkeypatch.setattr(loop.train_state, "to_items", lambda state: to_items(state.value))
     assert run(tmp_path, log_every=10).step == 20
