@@ -20,6 +20,8 @@ from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
 DEPTH_FIELDS = ("depth", "depth_valid")
+# What the encoder reads in their place where a batch has it, see `data.depth_noise`.
+SENSED_FIELDS = ("sensed_depth", "sensed_depth_valid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +52,14 @@ def encoder_inputs(model: FarsightedLam, batch):
     inputs = (float_rgb(batch["rgb"]), batch["time_s"])
     if model.depth_input == "none":
         return inputs
-    missing = [name for name in DEPTH_FIELDS if name not in batch]
+    fields = SENSED_FIELDS if SENSED_FIELDS[0] in batch else DEPTH_FIELDS
+    missing = [name for name in fields if name not in batch]
     if missing:
         raise BatchError(
             f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
             f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has {sorted(batch)}"
         )
-    return (*inputs, *(batch[name] for name in DEPTH_FIELDS))
+    return (*inputs, *(batch[name] for name in fields))
 
 
 def depth_mask(batch):

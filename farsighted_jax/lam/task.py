@@ -44,9 +44,10 @@ class LamTask:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Batch fields that `encode` and `decode` read."""
-        depth = objective.DEPTH_FIELDS if self.model.depth_input == "fuse" else ()
-        return ("rgb", "time_s", *depth)
+        """Batch fields that `encode` and `decode` read, as far as a batch has them."""
+        if self.model.depth_input == "none":
+            return ("rgb", "time_s")
+        return ("rgb", "time_s", *objective.DEPTH_FIELDS, *objective.SENSED_FIELDS)
 
     def init(self, key, batch):
         """See `core.task.Task.init`."""
