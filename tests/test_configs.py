@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from farsighted_jax.bench.compare import read
 from farsighted_jax.cli.inspect import config_report
 from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
@@ -17,9 +18,11 @@ from farsighted_jax.train.optimizer import decay_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs.json"
+COMPARISONS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("compare_*.py"))
 REFERENCES = sorted(
     [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
     + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
+    + [f"{file}:{variant}" for file in COMPARISONS for variant in read(str(ROOT / file)).variants]
 )
 
 
