@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def read(reference: str, overrides: Iterable[str] = (), only: Sequence[str] = ()
     """
     path, overrides = reference.partition(":")[0], list(overrides)
     names = {"VARIANTS", "COLUMNS"}
-    namespace = runpy.run_path(path) if Path(path).is_file() else {}
+    namespace = config_lib.names_of(path)
     if not names <= namespace.keys():
         missing = sorted(names - namespace.keys())
         raise config_lib.ConfigError(f"{path!r} is no comparison: it does not define {missing}")

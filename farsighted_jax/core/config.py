@@ -31,9 +31,7 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ml_collections.Config
         an unknown key (with the nearest valid one) or a value of the wrong type.
     """
     path, _, argument = reference.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"no configuration file {path!r} (from the folder {str(Path.cwd())!r})")
-    namespace = runpy.run_path(path)
+    namespace = names_of(path)
     if "get_config" not in namespace:
         raise ConfigError(f"{path!r} defines no get_config(arg)")
     try:
@@ -47,6 +45,13 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ml_collections.Config
             raise ConfigError(f"override {assignment!r} is not of the form key=value")
         assign(config, key, text)
     return config
+
+
+def names_of(path: str) -> dict[str, Any]:
+    """What a configuration file defines, by name; ConfigError if there is no such file."""
+    if not Path(path).is_file():
+        raise ConfigError(f"no configuration file {path!r} (from the folder {str(Path.cwd())!r})")
+    return runpy.run_path(path)
 
 
 def assign(config: ml_collections.ConfigDict, key: str, text: str) -> None:
