@@ -14,9 +14,10 @@ last transition; its target is the action summed over [0, m g].
   pyramid  the same with a temporal pyramid, dilations 1, 2 and 4
 
 Equal compute: the same number of steps, and 24 transitions a step for everyone (batch size times keyframes
-after the first), as the decoder sees each transition separately. Frame 0 is encoded once a sample, so the pairs
-encode more frames and cost about 1.4 times the processor time of `full` a step, nine frames 0.9 times: where it
-is not equal it favours the pairs. What training took is in the table. `farsighted train --config configs/compare_temporal.py:pair` trains one variant.
+after the first), as the decoder sees each transition separately. Frame 0 is encoded once a sample, so the
+pairs encode more frames: a step costs them about 1.4 times the processor time of `full`, and nine frames 0.9
+times. Where compute is not equal it favours the pairs; what training took is in the table.
+`farsighted train --config configs/compare_temporal.py:pair` trains one variant.
 """
 
 import runpy
