@@ -53,9 +53,12 @@ def get_config(arg=None):
                 "resolution": 64 if tiny else 224,  # px
                 "offsets_s": (0.2, 0.4, 0.6),  # seconds from frame 0 to each keyframe
                 "dataset_offsets_s": (),  # (("droid", (0.1, 0.2, 0.3)),) gives a dataset offsets of its own
+                "offset_scales": (1.0,),  # each training window draws one, which multiplies its offsets
+                "whole_windows": False,  # leave out windows that run past the end of their episode
                 "action_horizon": 4,  # steps
                 "camera": "primary",
                 "depth": "auto",
+                "depth_noise": 0.0,  # relative error, with holes, of the depth that the encoder reads
                 "augment": not tiny,
                 "shift": 0.05,  # share of the resolution
                 "jitter": 0.2,

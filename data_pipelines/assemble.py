@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.depth_noise import disturbed_depth
 from data_pipelines.errors import RecordError
 from data_pipelines.frame import (
     NO_AUGMENTATION,
@@ -30,7 +32,7 @@ class Source:
     Attributes:
       split: its episodes.
       camera: the camera that is read.
-      steps: t keyframes in frames, see `trajectory.keyframe_steps`.
+      steps: t keyframes in frames for each of `data.offset_scales`, see `trajectory.keyframe_steps`.
       lengths: int32[E] steps of each episode.
       action: statistics of its actions, or None without actions.
       state: statistics of its proprioception, or None without it.
@@ -39,7 +41,7 @@ class Source:
 
     split: RldsSplit
     camera: CameraSpec
-    steps: tuple[int, ...]
+    steps: tuple[tuple[int, ...], ...]
     lengths: np.ndarray
     action: ArrayStatistics | None
     state: ArrayStatistics | None
@@ -57,10 +59,11 @@ class Assembler:
         action_horizon: int,
         normalization: str,
         with_depth: bool,
+        depth_noise: float = 0.0,
     ):
         """Takes the datasets in the order of their index in the mixture."""
         self._sources, self._preprocessing = tuple(sources), preprocessing
-        self._horizon, self._with_depth = action_horizon, with_depth
+        self._horizon, self._with_depth, self._depth_noise = action_horizon, with_depth, depth_noise
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
         self._states = [s.state and Normalizer(s.state, normalization) for s in sources]
         self._action_width = max((len(s.action.mean) for s in sources if s.action), default=0)
@@ -68,7 +71,7 @@ class Assembler:
 
     def empty(self, num_rows: int) -> dict[str, np.ndarray]:
         """A batch of padding: zeros, nothing valid, ids -1."""
-        t, size = len(self._sources[0].steps), self._preprocessing.resolution
+        t, size = len(self._sources[0].steps[0]), self._preprocessing.resolution
         batch = {
             "rgb": np.zeros((num_rows, t + 1, size, size, 3), np.uint8),
             "time_s": np.zeros((num_rows, t + 1), np.float32),
@@ -77,6 +80,9 @@ class Assembler:
         if self._with_depth:
             batch["depth"] = np.zeros((num_rows, t + 1, size, size, 1), np.float32)
             batch["depth_valid"] = np.zeros((num_rows, t + 1, size, size, 1), bool)
+            if self._depth_noise:
+                batch["sensed_depth"] = np.zeros_like(batch["depth"])
+                batch["sensed_depth_valid"] = np.zeros_like(batch["depth_valid"])
             batch["depth_center"] = np.zeros(num_rows, np.float32)
             batch["depth_scale"] = np.ones(num_rows, np.float32)
         if self._action_width:
@@ -96,6 +102,7 @@ class Assembler:
         row: int,
         ids: Sequence[int],
         augmentation: Augmentation = NO_AUGMENTATION,
+        scale: int = 0,
     ) -> int:
         """Fills a row that `empty` made.
 
@@ -107,6 +114,7 @@ class Assembler:
           row: which row.
           ids: (dataset, episode, step of frame 0).
           augmentation: the clip's draw.
+          scale: which of the source's keyframes, an index into `Source.steps`.
 
         Returns:
           Number of frames that could not be read.
@@ -118,7 +126,8 @@ class Assembler:
         dataset, number, start = (int(i) for i in ids)
         source = self._sources[dataset]
         batch["dataset"][row], batch["episode"][row], batch["step"][row] = dataset, number, start
-        window = keyframe_window(start, source.steps, int(source.lengths[number]), source.split.spec.hz)
+        length, hz = int(source.lengths[number]), source.split.spec.hz
+        window = keyframe_window(start, source.steps[scale], length, hz)
         strict = source.split.on_corrupt == "strict"
         try:
             episode = source.split.episode(number)
@@ -143,7 +152,7 @@ class Assembler:
         return num_unread
 
     def _masked(self, batch, row, window, valid_T):
-        for name in ("rgb", "depth", "depth_valid"):
+        for name in ("rgb", "depth", "depth_valid", "sensed_depth", "sensed_depth_valid"):
             if name in batch:
                 batch[name][row][~valid_T] = 0
         return dataclasses.replace(
@@ -173,6 +182,13 @@ class Assembler:
             raise episode.error(step, camera.depth_key, str(error)) from error
         batch["depth"][place][..., 0] = normalize_depth(depth_m, valid, *source.depth)
         batch["depth_valid"][place][..., 0] = valid
+        if self._depth_noise:
+            # A sensor errs once: the same frame has the same noise in every window and epoch.
+            name = zlib.crc32(f"{source.split.name}/{camera.name}".encode())
+            rng = np.random.default_rng([name, episode.index, step])
+            sensed_m, sensed = disturbed_depth(depth_m, valid, self._depth_noise, rng)
+            batch["sensed_depth"][place][..., 0] = normalize_depth(sensed_m, sensed, *source.depth)
+            batch["sensed_depth_valid"][place][..., 0] = sensed
 
     def _write_numbers(self, batch, row, source, episode, window):
         start, dataset = int(window.frames[0]), batch["dataset"][row]

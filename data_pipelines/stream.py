@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,96 +16,22 @@ import numpy as np
 from data_pipelines import mixture
 from data_pipelines.assemble import Assembler, Source
 from data_pipelines.errors import DatasetError
-from data_pipelines.frame import NO_AUGMENTATION, Preprocessing, draw_augmentation
+from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.prefetch import read_ahead
 from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.sampler import Sampler
 from data_pipelines.statistics import depth_statistics, split_statistics
+from data_pipelines.stream_settings import StreamSettings
 from data_pipelines.trajectory import keyframe_steps, window_counts
 from farsighted_jax.core.batch import check
-from farsighted_jax.core.config import ConfigError, check_choice, check_range
-from farsighted_jax.core.normalization import MODES, ArrayStatistics
+from farsighted_jax.core.config import ConfigError, check_choice
+from farsighted_jax.core.normalization import ArrayStatistics
 from farsighted_jax.core.spec import DatasetSpec, to_dict
 
 Batch = dict[str, np.ndarray]
 
-
-@dataclasses.dataclass(frozen=True)
-class StreamSettings:
-    """The keys of `config.data` that the stream reads.
-
-    Attributes:
-      dir: folder of datasets, local or a URI.
-      mixture: a named mixture, a dataset, or "a:0.7,b:0.3".
-      split: of every dataset, e.g. "train" or "train[:90%]".
-      resolution: height and width of the images in pixels.
-      offsets_s: seconds from frame 0 to each further keyframe.
-      dataset_offsets_s: (dataset, offsets) pairs of datasets that have others, as many of them.
-      action_horizon: steps J of the action chunk.
-      camera: role of the camera.
-      depth: "auto" (if any dataset has it), "on" (every dataset must), "off".
-      augment: whether training batches are augmented.
-      shift: largest shift as a share of the resolution.
-      jitter: largest relative change of brightness, contrast and saturation.
-      windows_per_episode: windows of one episode that follow each other in a batch.
-      on_corrupt: "strict" or "skip".
-      cache_dir: folder of derived files; "" for the default, see `cache.cache_path`.
-      normalization: one word of `core.normalization.MODES`.
-      timeout_s: longest wait for a batch.
-    """
-
-    dir: str
-    mixture: str
-    split: str
-    resolution: int
-    offsets_s: tuple[float, ...]
-    action_horizon: int = 4
-    camera: str = "primary"
-    depth: str = "auto"
-    augment: bool = False
-    shift: float = 0.0
-    jitter: float = 0.0
-    windows_per_episode: int = 1
-    on_corrupt: str = "strict"
-    cache_dir: str = ""
-    normalization: str = "q01_q99"
-    timeout_s: float = 300.0
-    dataset_offsets_s: tuple[tuple[str, tuple[float, ...]], ...] = ()
-
-    def __post_init__(self):
-        check_choice("data.depth", self.depth, ("auto", "on", "off"))
-        check_choice("data.on_corrupt", self.on_corrupt, ("strict", "skip"))
-        check_choice("data.normalization", self.normalization, MODES)
-        for name in ("resolution", "action_horizon", "windows_per_episode"):
-            check_range(f"data.{name}", getattr(self, name), low=1)
-        for name in ("shift", "jitter"):
-            check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
-        for name, offsets_s in self.dataset_offsets_s:
-            if len(offsets_s) != len(self.offsets_s):
-                raise ConfigError(
-                    f"configuration key 'data.dataset_offsets_s': {len(offsets_s)} offsets "
-                    f"{tuple(offsets_s)} for {name!r}, expected {len(self.offsets_s)} as in data.offsets_s"
-                )
-
-    def offsets_of(self, dataset: str) -> tuple[float, ...]:
-        """Seconds from frame 0 to each further keyframe of one dataset."""
-        return tuple(dict(self.dataset_offsets_s).get(dataset, self.offsets_s))
-
-    @classmethod
-    def of(cls, data_config: Mapping[str, Any]) -> StreamSettings:
-        """Takes what it needs of a config's data section; other keys belong to other parts."""
-        known = [field for field in dataclasses.fields(cls)]
-        present = {field.name: data_config[field.name] for field in known if field.name in data_config}
-        missing = [f.name for f in known if f.default is dataclasses.MISSING and f.name not in present]
-        if missing:
-            raise ConfigError(f"configuration section 'data' lacks {missing}; it has {sorted(data_config)}")
-        return cls(**present | {"offsets_s": tuple(present["offsets_s"])})
-
-    def preprocessing(self, train: bool) -> Preprocessing:
-        """The image preprocessing; without augmentation unless training."""
-        if not (train and self.augment):
-            return Preprocessing(self.resolution)
-        return Preprocessing(self.resolution, self.shift, self.jitter, self.jitter, self.jitter)
+# Tells the draw of a scale from that of the augmentation of the same sample.
+_SCALE = zlib.crc32(b"offset_scales")
 
 
 def open_stream(
@@ -159,7 +85,7 @@ def open_stream(
     given = statistics or {}
     sources, measured = [], {}
     for name, split in zip(names, splits, strict=True):
-        source, measured[name] = _source(split, settings, with_depth, given.get(name))
+        source, measured[name] = _source(split, settings, train, with_depth, given.get(name))
         sources.append(source)
     assembler = Assembler(
         sources,
@@ -167,6 +93,7 @@ def open_stream(
         action_horizon=settings.action_horizon,
         normalization=settings.normalization,
         with_depth=with_depth,
+        depth_noise=settings.depth_noise,
     )
     check(assembler.empty(1))
     rows = batch_size // process_count
@@ -212,7 +139,8 @@ class Stream:
         self._settings, self._sources, self._assembler = settings, sources, assembler
         self._rows, self._seed = rows, seed
         self._augment = train and settings.augment
-        self._windows = {name: window_counts(s.lengths, s.steps) for name, s in sources.items()}
+        self._num_scales = len(next(iter(sources.values())).steps)
+        self._windows = {name: _windows(source, settings.whole_windows) for name, source in sources.items()}
         self._ends = np.cumsum(np.concatenate(list(self._windows.values())))
         self.num_windows = int(self._ends[-1])
         self.num_batches = -(-self.num_windows // batch_size)
@@ -310,17 +238,30 @@ class Stream:
         for row, row_ids in enumerate(ids):
             if row_ids[0] < 0:
                 continue
-            augmentation = NO_AUGMENTATION
-            if step is not None and self._augment:
-                sample = step * self.batch_size + self._rows[row]
-                augmentation = draw_augmentation(
-                    self.preprocessing, np.random.default_rng([self._seed, sample])
-                )
-            num_unread = self._assembler.write(batch, row, row_ids, augmentation)
+            augmentation, scale = NO_AUGMENTATION, 0
+            if step is not None:
+                augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
+            num_unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
             if num_unread:
                 with self._lock:
                     self._num_unread += num_unread
         return batch
+
+    def _draws(self, sample):
+        """What is drawn for one sample of the endless row: augmentation, and which scale."""
+        augmentation, scale = NO_AUGMENTATION, 0
+        if self._augment:
+            augmentation = draw_augmentation(self.preprocessing, np.random.default_rng([self._seed, sample]))
+        if self._num_scales > 1:
+            rng = np.random.default_rng([self._seed, sample, _SCALE])
+            scale = int(rng.integers(self._num_scales))
+        return augmentation, scale
+
+
+def _windows(source, whole):
+    """Windows of each episode. What starts one must leave room for its largest scale."""
+    steps = max(source.steps)
+    return window_counts(source.lengths, steps[-1:] if whole else steps)
 
 
 def _check_division(batch_size, process_index, process_count, windows_per_episode):
@@ -343,11 +284,12 @@ def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
     return settings.depth != "off" and any(has.values())
 
 
-def _source(split, settings, with_depth, given):
+def _source(split, settings, train, with_depth, given):
     """A dataset ready to be read, and its statistics for JSON; `given` ones replace the split's own."""
     spec, cache_dir = split.spec, settings.cache_dir or None
     camera = spec.camera(settings.camera)
-    steps = keyframe_steps(spec.hz, settings.offsets_of(split.name), split.name)
+    scaled = settings.scaled_offsets_of(split.name, train)
+    steps = tuple(keyframe_steps(spec.hz, offsets_s, split.name) for offsets_s in scaled)
     found = split_statistics(split, cache_dir)
     if given is None:
         depth = None

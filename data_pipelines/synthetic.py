@@ -11,18 +11,24 @@ fixed here because figures are compared with each other:
     moves independently of the actions; the camera shakes by up to 3 px; shapes
     occlude each other by depth; the textures of `val` belong to families that
     `train` never shows. For figures.
+  long: as hard, but five times as long and half as fast, for frames that lie far apart.
+  screen: texture that moves without geometry. In place of the distractor a flat still
+    screen shows a picture that moves; depth says that only the actor moves.
+  bare: geometry without texture. Ground, shapes and actor are of one flat
+    colour, the shapes by 6 % darker; what moves is plain in depth alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 HZ = 5.0
 ACTION_NAMES = ("x", "y")
 TEXTURE_FAMILIES = {"train": ("waves", "stripes", "plaid"), "val": ("checker", "rings")}
-ACTOR_DEPTH_M, DISTRACTOR_DEPTH_M = 1.2, 1.35
+ACTOR_DEPTH_M, DISTRACTOR_DEPTH_M, SCREEN_DEPTH_M = 1.2, 1.35, 1.95
 MAT_MARGIN = 0.08  # of the image
 TABLE_COLOR = np.array([0.24, 0.22, 0.20])
 
@@ -39,11 +45,16 @@ class Level:
     max_speed: float
     max_shake: float
     has_distractor: bool
+    screen_radius: float = 0.0  # 0: no screen
+    shade: float = 0.0  # brightness of all shapes, the ground's being 1; 0: everything has a texture
 
 
 LEVELS = {
     "easy": Level(32, 12, 3, (3.0, 5.0), 4.0, 3.0, 0.0, False),
     "hard": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, True),
+    "long": Level(64, 80, 4, (6.0, 10.0), 8.0, 3.0, 3.0, True),
+    "screen": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, screen_radius=18.0),
+    "bare": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, shade=0.94),
 }
 
 
@@ -58,7 +69,8 @@ class Episode:
         this frame to the next; the last one is executed after the last frame.
       position_TM: float32 position of the actor on the ground (px), camera shake not included.
       shake_TM: float32 camera offset of each frame (px).
-      distractor_TM: float32 position of the distractor (px); the actor's own where there is none.
+      distractor_TM: float32 position of the distractor (px), or of the picture on the screen; the
+        actor's own where there is neither.
     """
 
     rgb_THWC: np.ndarray
@@ -81,6 +93,61 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
     Raises:
       ValueError: an unknown level or split.
     """
+    scene = _scene(level, split, seed, index)
+    size = LEVELS[level]
+    rgb, depth = [], []
+    for step in range(size.num_steps):
+        moving = [dataclasses.replace(scene.actor, center=scene.position_TM[step])]
+        if size.has_distractor:
+            moving.append(dataclasses.replace(scene.distractor, center=scene.distractor_TM[step]))
+        still = [
+            dataclasses.replace(shape, drift=scene.distractor_TM[step]) if shape.is_screen else shape
+            for shape in scene.shapes
+        ]
+        rgb_HWC, depth_HW = _rendered(size.resolution, scene.ground, still + moving, scene.shake_TM[step])
+        rgb.append(rgb_HWC)
+        depth.append(depth_HW)
+    moved = scene.distractor_TM if size.has_distractor or size.screen_radius else scene.position_TM
+    return Episode(
+        np.stack(rgb),
+        np.stack(depth),
+        scene.action_TM.astype(np.float32),
+        scene.position_TM.astype(np.float32),
+        scene.shake_TM.astype(np.float32),
+        moved.astype(np.float32),
+    )
+
+
+def actor_path(level: str, split: str, seed: int, index: int) -> np.ndarray:
+    """`Episode.position_TM` of an episode that is not rendered.
+
+    Raises:
+      ValueError: an unknown level or split.
+    """
+    return _scene(level, split, seed, index).position_TM.astype(np.float32)
+
+
+def instruction(index: int) -> str:
+    """The instruction of an episode; says what to do, not where."""
+    return ("move the orange block", "push the orange block around", "slide the block over the table")[
+        index % 3
+    ]
+
+
+class _Scene(NamedTuple):
+    """What an episode shows and how it moves, before any pixel is painted."""
+
+    ground: _Ground
+    shapes: list[_Shape]
+    actor: _Shape
+    distractor: _Shape
+    position_TM: np.ndarray
+    action_TM: np.ndarray
+    distractor_TM: np.ndarray
+    shake_TM: np.ndarray
+
+
+def _scene(level, split, seed, index):
     if level not in LEVELS or split not in TEXTURE_FAMILIES:
         raise ValueError(
             f"no synthetic level {level!r}, split {split!r}; "
@@ -98,31 +165,11 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
         _Texture.distractor(rng, families), "disc", size.actor_radius, DISTRACTOR_DEPTH_M, distractor_TM[0]
     )
     shake_TM = rng.uniform(-size.max_shake, size.max_shake, (size.num_steps, 2))
-
-    rgb, depth = [], []
-    for step in range(size.num_steps):
-        moving = [dataclasses.replace(actor, center=position_TM[step])]
-        if size.has_distractor:
-            moving.append(dataclasses.replace(other, center=distractor_TM[step]))
-        rgb_HWC, depth_HW = _rendered(size.resolution, ground, shapes + moving, shake_TM[step])
-        rgb.append(rgb_HWC)
-        depth.append(depth_HW)
-    moved = distractor_TM if size.has_distractor else position_TM
-    return Episode(
-        np.stack(rgb),
-        np.stack(depth),
-        action_TM.astype(np.float32),
-        position_TM.astype(np.float32),
-        shake_TM.astype(np.float32),
-        moved.astype(np.float32),
-    )
-
-
-def instruction(index: int) -> str:
-    """The instruction of an episode; says what to do, not where."""
-    return ("move the orange block", "push the orange block around", "slide the block over the table")[
-        index % 3
-    ]
+    if size.screen_radius:
+        shapes.append(_screen(rng, size, families))
+    if size.shade:
+        ground, (actor, *shapes) = _bare(ground, [actor, *shapes], size.shade)
+    return _Scene(ground, shapes, actor, other, position_TM, action_TM, distractor_TM, shake_TM)
 
 
 def _walk(rng, size):
@@ -149,6 +196,20 @@ def _still_shape(rng, size, families):
     return _Shape(_Texture.draw(rng, families, contrast=0.6), kind, radius, depth_m, center)
 
 
+def _screen(rng, size, families):
+    """A still plane behind all shapes; its picture moves, see `_Shape.drift`."""
+    center = rng.uniform(size.screen_radius, size.resolution - size.screen_radius, 2)
+    picture = _Texture.distractor(rng, families)
+    return _Shape(picture, "square", size.screen_radius, SCREEN_DEPTH_M, center, is_screen=True)
+
+
+def _bare(ground, shapes, shade):
+    """Ground and shapes in one flat colour each, the mean of the ground's."""
+    color = ground.texture.colors.mean(axis=0)
+    flat = [dataclasses.replace(shape, texture=shape.texture.flat(shade * color)) for shape in shapes]
+    return dataclasses.replace(ground, texture=ground.texture.flat(color)), flat
+
+
 def _rendered(resolution, ground, shapes, shake_M):
     """Paints from far to near; uint8[H, W, 3] and float32[H, W] metres."""
     axis = np.arange(resolution) + 0.5
@@ -157,7 +218,8 @@ def _rendered(resolution, ground, shapes, shake_M):
     for shape in sorted(shapes, key=lambda shape: -shape.depth_m):
         dx_HW, dy_HW = x_HW - shape.center[0], y_HW - shape.center[1]
         cover_HW = shape.coverage(dx_HW, dy_HW)
-        color_HWC = shape.texture.color(dx_HW / resolution, dy_HW / resolution)
+        u_HW, v_HW = dx_HW - shape.drift[0], dy_HW - shape.drift[1]
+        color_HWC = shape.texture.color(u_HW / resolution, v_HW / resolution)
         rgb_HWC = rgb_HWC + cover_HW[..., None] * (color_HWC - rgb_HWC)
         depth_HW = np.where(cover_HW > 0.5, shape.depth_m, depth_HW)
     return np.round(255 * np.clip(rgb_HWC, 0, 1)).astype(np.uint8), depth_HW.astype(np.float32)
@@ -195,6 +257,9 @@ class _Texture:
         return dataclasses.replace(
             cls.draw(rng, families, 0.0), colors=np.array([[0.10, 0.25, 0.85], [0.35, 0.65, 0.95]])
         )
+
+    def flat(self, color):
+        return dataclasses.replace(self, colors=np.stack([color, color]))
 
     def color(self, x_HW, y_HW):
         u, v = self.frequency[0] * x_HW + self.phase[0], self.frequency[1] * y_HW + self.phase[1]
@@ -236,6 +301,8 @@ class _Shape:
     radius: float
     depth_m: float
     center: np.ndarray
+    is_screen: bool = False
+    drift: tuple[float, float] = (0.0, 0.0)  # px that the texture has moved within the shape
 
     def coverage(self, dx_HW, dy_HW):
         """Fraction of each pixel inside the shape, from the signed distance to its edge."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from farsighted_jax.bench.compare import read
 from farsighted_jax.cli.inspect import config_report
 from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
@@ -20,9 +21,11 @@ from farsighted_jax.train.step import make_train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs.json"
+COMPARISONS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("compare_*.py"))
 REFERENCES = sorted(
     [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
     + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
+    + [f"{file}:{variant}" for file in COMPARISONS for variant in read(str(ROOT / file)).variants]
 )
 
 
@@ -59,7 +62,8 @@ def test_parameter_counts_are_the_known_ones(reference, golden):
 def test_the_loss_traces_at_full_size(reference):
     config = load(reference)
     task = task_for(config)
-    batch = zero_batch(config) | {"row": jax.ShapeDtypeStruct((1,), "int32")}
+    index = jax.ShapeDtypeStruct((1,), "int32")
+    batch = zero_batch(config) | {"row": index, "dataset": index, "episode": index}
     params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
 
     def loss(params, frozen, state, batch):

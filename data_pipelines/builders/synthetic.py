@@ -24,6 +24,8 @@ RECIPE = "recipe.json"
 FILE_FORMATS = ("array_record", "tfrecord")
 DEPTH_UNIT_M = 0.001
 NUM_EPISODES = {"train": 400, "val": 50}
+# Long episodes are fewer.
+LONG = {"train": 160, "val": 12}
 
 
 def dataset_name(level: str) -> str:
@@ -133,9 +135,7 @@ def true_motion(folder: str | os.PathLike, split: str) -> Callable[[dict[str, np
             if episode < 0:
                 continue
             if episode not in positions:
-                positions[episode] = synthetic.render_episode(
-                    recipe["level"], split, recipe["seed"], episode
-                ).position_TM
+                positions[episode] = synthetic.actor_path(recipe["level"], split, recipe["seed"], episode)
             moved[row] = positions[episode][steps_BT[row]]
         return np.where(batch["frame_valid"][:, 1:, None], moved[:, 1:] - moved[:, :1], 0)
 
@@ -147,16 +147,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write a procedural dataset as RLDS.")
     parser.add_argument("directory", help="folder of datasets")
     parser.add_argument("--level", choices=sorted(synthetic.LEVELS), default="hard")
-    parser.add_argument("--train", type=int, default=NUM_EPISODES["train"], help="training episodes")
-    parser.add_argument("--val", type=int, default=NUM_EPISODES["val"], help="validation episodes")
+    for split, number in NUM_EPISODES.items():
+        text = f"episodes of {split} (default: {number}; {LONG[split]} for level long)"
+        parser.add_argument(f"--{split}", type=int, help=text)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--file-format", choices=FILE_FORMATS, default="array_record")
     flags = parser.parse_args(argv)
+    default = LONG if flags.level == "long" else NUM_EPISODES
     folder = write_dataset(
         flags.directory,
         flags.level,
-        num_train=flags.train,
-        num_val=flags.val,
+        num_train=default["train"] if flags.train is None else flags.train,
+        num_val=default["val"] if flags.val is None else flags.val,
         seed=flags.seed,
         file_format=flags.file_format,
         progress=print,

@@ -39,15 +39,23 @@ def parse(
       SystemExit: status 2 and one line on stderr for an unknown flag or key
         (naming the nearest), a missing or wrong value, or no configuration.
     """
+    namespace, reference, overrides = parse_reference(parser, argv)
+    try:
+        return namespace, config_lib.load(reference, overrides)
+    except config_lib.ConfigError as error:
+        fail(parser, str(error))
+
+
+def parse_reference(
+    parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, str, list[str]]:
+    """As `parse` without reading the file: plain flags, FILE[:ARG], overrides `key=value`."""
     parser.epilog = parser.epilog or HELP
     reference, overrides, rest = _split(parser, list(argv))
     namespace = parse_flags(parser, rest)
     if reference is None:
         fail(parser, "--config FILE[:ARG] is required")
-    try:
-        return namespace, config_lib.load(reference, overrides)
-    except config_lib.ConfigError as error:
-        fail(parser, str(error))
+    return namespace, reference, overrides
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:

@@ -1,8 +1,11 @@
-"""`farsighted bench data|step|lam`: measures a part of the system and says on what machine.
+"""`farsighted bench data|step|lam|compare`: measures a part of the system and says on what machine.
 
-data  frames a second, memory and time to the first batch of the data pipeline.
-step  samples a second, utilisation and memory of the training step, on random input.
-lam   quality of a latent action model, a row a seed; finished rows are kept.
+data     frames a second, memory and time to the first batch of the data pipeline.
+step     samples a second, utilisation and memory of the training step, on random input.
+lam      quality of a latent action model over seeds.
+compare  variants of a configuration over seeds, beside each other: a table and a figure.
+
+lam and compare keep finished cells and resume one that was cut off.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from farsighted_jax.cli import arguments
 
-SUBJECTS = ("data", "step", "lam")
+SUBJECTS = ("data", "step", "lam", "compare")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,15 +32,21 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="data: read for this long (default: 10)")
     parser.add_argument("--steps", type=int, default=20, help="step: time this many (default: 20)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam: one row each (default: 0)")
-    parser.add_argument("--out", help="lam: folder of the table and its runs")
-    flags, config = arguments.parse(parser, argv)
-    if flags.subject == "lam" and not flags.out:
-        arguments.fail(parser, "bench lam needs --out DIR")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
+    parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
+    parser.add_argument("--out", help="lam, compare: folder of the table and its runs")
+    flags, reference, overrides = arguments.parse_reference(parser, argv)
     if flags.steps < 1:
         arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
-    result = {"data": _data, "step": _step, "lam": _lam}[flags.subject](config, flags)
-    print(json.dumps(result, indent=None if flags.json else 2))
+    if flags.subject in ("data", "step"):
+        _, config = arguments.parse(parser, argv)
+        result = {"data": _data, "step": _step}[flags.subject](config, flags)
+        print(json.dumps(result, indent=None if flags.json else 2))
+        return 0
+    if not flags.out:
+        arguments.fail(parser, f"bench {flags.subject} needs --out DIR")
+    table = _table(_comparison(parser, flags, reference, overrides), flags)
+    print(json.dumps(table) if flags.json else (Path(flags.out) / "table.md").read_text(encoding="utf-8"))
     return 0
 
 
@@ -65,9 +75,40 @@ def _step(config, flags):
     )
 
 
-def _lam(config, flags):
-    from farsighted_jax.bench import lam
+def _comparison(parser, flags, reference, overrides):
+    from farsighted_jax.bench import compare
+    from farsighted_jax.core import config as config_lib
+
+    try:
+        if flags.subject == "compare":
+            return compare.read(reference, overrides, flags.variants)
+        return compare.Comparison({"lam": config_lib.load(reference, overrides)}, compare.LAM_COLUMNS)
+    except config_lib.ConfigError as error:
+        arguments.fail(parser, str(error))
+
+
+def _table(comparison, flags):
+    import jax
+
+    from farsighted_jax.bench import compare
     from farsighted_jax.cli.evaluate import evaluate_run
     from farsighted_jax.cli.train import run
 
-    return lam.run(config, flags.seeds, flags.out, train=run, evaluate=evaluate_run)
+    def evaluate(folder):
+        result = evaluate_run(folder)
+        # The next cell has shapes of its own; what was compiled would only fill the memory.
+        jax.clear_caches()
+        return result
+
+    table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate)
+    _draw(Path(flags.out) / "table.png", table)
+    return table
+
+
+def _draw(path, table):
+    from farsighted_jax.viz.comparison import comparison_figure
+
+    try:
+        print(f"figure: {comparison_figure(path, table)}")
+    except ImportError as error:
+        print(f"no figure drawn: {error}")

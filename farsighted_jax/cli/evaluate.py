@@ -170,7 +170,9 @@ def _gap_batches(run, batch_size, split, place):
     multiples = run.config.eval.get("gap_multiples", DEFAULT_GAP_MULTIPLES)
     found, not_tested = {}, {}
     for multiple in multiples:
+        # Whole windows alone, so that models with other keyframes are scored on the same ones.
         options = {"batch_size": batch_size, "train": False, "statistics": run.statistics, **place}
+        options["whole_windows"] = True
         try:
             scored = stream_for(run.config, split=split, **_scaled(run.config.data, multiple), **options)
             fitted = stream_for(run.config, **_scaled(run.config.data, multiple), **options)

@@ -39,6 +39,8 @@ FIELDS: dict[str, Field] = {
     "rgb": Field("uint8", "BTHW3", "primary camera, 0..255", required=True),
     "depth": Field("float32", "BTHW1", "normalised log depth, see `normalization.normalize_depth`"),
     "depth_valid": Field("bool", "BTHW1", "True where the depth was measured"),
+    "sensed_depth": Field("float32", "BTHW1", "`depth` with noise and holes, for the encoder in its place"),
+    "sensed_depth_valid": Field("bool", "BTHW1", "True where `sensed_depth` has a value"),
     "depth_center": Field("float32", "B", "mean of log depth (log m) of the sample's dataset"),
     "depth_scale": Field("float32", "B", "standard deviation of log depth (log m) of the sample's dataset"),
     "time_s": Field(

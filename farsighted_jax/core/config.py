@@ -31,9 +31,7 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ml_collections.Config
         an unknown key (with the nearest valid one) or a value of the wrong type.
     """
     path, _, argument = reference.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"no configuration file {path!r} (from the folder {str(Path.cwd())!r})")
-    namespace = runpy.run_path(path)
+    namespace = names_of(path)
     if "get_config" not in namespace:
         raise ConfigError(f"{path!r} defines no get_config(arg)")
     try:
@@ -49,11 +47,18 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ml_collections.Config
     return config
 
 
+def names_of(path: str) -> dict[str, Any]:
+    """What a configuration file defines, by name; ConfigError if there is no such file."""
+    if not Path(path).is_file():
+        raise ConfigError(f"no configuration file {path!r} (from the folder {str(Path.cwd())!r})")
+    return runpy.run_path(path)
+
+
 def assign(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     """Sets the dotted `key` from text; the value must have the type of the present one."""
     flat = flatten(config)
     if key not in flat:
-        raise ConfigError(f"unknown configuration key {key!r}{_nearest(key, flat)}")
+        raise ConfigError(f"unknown configuration key {key!r}{nearest(key, flat)}")
     value = _parsed(key, text, flat[key])
     *parents, name = key.split(".")
     node = config
@@ -61,6 +66,12 @@ def assign(config: ml_collections.ConfigDict, key: str, text: str) -> None:
         node = node[parent]
     with node.ignore_type():
         node[name] = value
+
+
+def change(config: ml_collections.ConfigDict, changes: Mapping[str, Any]) -> None:
+    """Sets dotted keys to values, with the checks of `assign`."""
+    for key, value in changes.items():
+        assign(config, key, value if isinstance(value, str) else repr(value))
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +118,7 @@ def check_choice(key: str, value: Any, choices: Iterable[Any]) -> None:
     """Raises ConfigError unless the value is one of the choices."""
     choices = list(choices)
     if value not in choices:
-        hint = _nearest(str(value), map(str, choices))
+        hint = nearest(str(value), map(str, choices))
         raise ConfigError(f"configuration key {key!r}: {value!r} is not one of {choices}{hint}")
 
 
@@ -147,7 +158,8 @@ def _parsed_tuple(key, value, default):
     return tuple(value)
 
 
-def _nearest(key, known):
+def nearest(key: str, known: Iterable[str]) -> str:
+    """A hint that ends a message: the known name most like `key`, or "" if none is."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if not near:

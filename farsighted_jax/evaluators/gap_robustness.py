@@ -49,7 +49,7 @@ class GapRobustness:
     one.
     """
 
-    needs = frozenset({"decoded"})
+    needs = frozenset()
 
     def __init__(self, setup: Setup):
         if setup.functions is None or not setup.datasets:
@@ -72,7 +72,7 @@ class GapRobustness:
         self._collect(self._fit, multiple, batch, outputs, {})
 
     def update_gap(self, multiple: int, batch: Arrays, outputs: Arrays) -> None:
-        """Adds a batch of the split to score; decodes it once more, from random codes."""
+        """Adds a batch of the split to score; decodes its last frames, also from random codes."""
         valid_B = valid_transitions(batch)[:, -1]
         if not valid_B.any():
             return
@@ -80,12 +80,21 @@ class GapRobustness:
             self._count(multiple, batch, outputs)
         if multiple not in self._frequencies:
             return
-        random_BtZU = self._frequencies[multiple].draw(self._rng, outputs["code"].shape[:2])
-        random = np.asarray(self._setup.functions.decode(batch, random_BtZU)["rgb"])[:, -1]
-        rgb_BTHW3 = np.asarray(batch["rgb"]) / 255.0
-        predicted = {"psnr": outputs["rgb"][:, -1], "psnr_random": random, "psnr_copy": rgb_BTHW3[:, 0]}
-        quality = {name: psnr(mse(frames, rgb_BTHW3[:, -1])) for name, frames in predicted.items()}
+        random_B1ZU = self._frequencies[multiple].draw(self._rng, (len(valid_B), 1))
+        true_BHW3, first_BHW3 = (np.asarray(batch["rgb"])[:, k] / 255.0 for k in (-1, 0))
+        predicted = {
+            "psnr": self._last_frame(batch, outputs["quantized"][:, -1:]),
+            "psnr_random": self._last_frame(batch, random_B1ZU),
+            "psnr_copy": first_BHW3,
+        }
+        quality = {name: psnr(mse(frames, true_BHW3)) for name, frames in predicted.items()}
         self._collect(self._score, multiple, batch, outputs, quality)
+
+    def _last_frame(self, batch, quantized_B1ZU):
+        """The last frame as decoded; those in between, often many, would be decoded for nothing."""
+        ends = {name: np.asarray(batch[name])[:, [0, -1]] for name in ("rgb", "time_s")}
+        decoded = self._setup.functions.decode({**batch, **ends}, quantized_B1ZU)
+        return np.asarray(decoded["rgb"])[:, 0]
 
     def _count(self, multiple, batch, outputs):
         valid_B = valid_transitions(batch)[:, -1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from farsighted_jax.evaluators.base import Arrays
 
-FRAME_FIELDS = ("rgb", "depth", "depth_valid")
+FRAME_FIELDS = ("rgb", "depth", "depth_valid", "sensed_depth", "sensed_depth_valid")
 SAMPLE_FIELDS = ("depth_center", "depth_scale", "dataset", "episode", "step")
 
 

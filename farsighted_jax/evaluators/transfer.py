@@ -167,8 +167,9 @@ def predicted_clip(target: Arrays, decoded: Arrays, moved_by: Arrays) -> dict[st
       moved_by: batch whose times and masks the prediction has.
     """
     rgb_BtHWC = np.rint(np.clip(np.asarray(decoded["rgb"]), 0, 1) * 255).astype(np.uint8)
+    # No sensor saw the predicted frames.
     clip = {
-        **target,
+        **{name: array for name, array in target.items() if not name.startswith("sensed_")},
         "rgb": np.concatenate([np.asarray(target["rgb"])[:, :1], rgb_BtHWC], axis=1),
         "time_s": np.asarray(moved_by["time_s"]),
         "frame_valid": np.asarray(moved_by["frame_valid"]),

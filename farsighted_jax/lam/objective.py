@@ -24,6 +24,10 @@ from farsighted_jax.losses.reconstruction import squared_error
 DEPTH_FIELDS = ("depth", "depth_valid")
 # What turns normalised depth into metres; an estimate is aligned there.
 DEPTH_CONSTANTS = ("depth_center", "depth_scale")
+# What the encoder reads in their place where a batch has it, see `data.depth_noise`.
+SENSED_FIELDS = ("sensed_depth", "sensed_depth_valid")
+# Of the encoder, where it calls a field by another name.
+ARGUMENTS = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +73,9 @@ def encoder_inputs(model: FarsightedLam, networks: FrozenNetworks, batch):
             f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has "
             f"{sorted(batch)}.{align}"
         )
+    sensed = dict(zip(DEPTH_FIELDS, SENSED_FIELDS, strict=True)) if SENSED_FIELDS[0] in batch else {}
     inputs = {"rgb_BTHWC": float_rgb(batch["rgb"]), "time_s_BT": batch["time_s"]}
-    named = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
-    return inputs | {named.get(name, name): batch[name] for name in fields}
+    return inputs | {ARGUMENTS.get(name, name): batch[sensed.get(name, name)] for name in fields}
 
 
 def depth_mask(batch):

@@ -51,8 +51,9 @@ class LamTask:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Batch fields that `encode` and `decode` read."""
-        return ("rgb", "time_s", *objective.depth_fields(self.model, self.networks))
+        """Batch fields that `encode` and `decode` read, as far as a batch has them."""
+        depth = objective.depth_fields(self.model, self.networks)
+        return ("rgb", "time_s", *depth, *(objective.SENSED_FIELDS if depth else ()))
 
     def init(self, key, batch):
         """See `core.task.Task.init`."""

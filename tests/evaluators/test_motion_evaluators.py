@@ -1,5 +1,6 @@
 """Controllability, composition, transfer and gap robustness on models whose answer is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -194,6 +195,18 @@ def test_gap_robustness_reads_the_last_transition_alone():
 
     found = score("gap_robustness", model(last_only), [], gaps=streams)["moving"]
     assert found["r2"]["fitted_at_1"]["encoded"]["1"]["translation"] > 0.999
+
+
+def test_gap_robustness_decodes_the_last_frame_alone():
+    exact, decoded = model(), []
+
+    def decode(batch, quantized):
+        decoded.append((quantized.shape[1], batch["time_s"].shape[1]))
+        return exact.decode(batch, quantized)
+
+    streams = gap_streams((1,), True)
+    found = score("gap_robustness", dataclasses.replace(exact, decode=decode), [], gaps=streams)["moving"]
+    assert set(decoded) == {(1, 2)} and found["psnr"]["1"] == 100
 
 
 def test_a_gap_without_a_window_is_counted_as_none():

@@ -9,7 +9,7 @@ from lam_cases import B, H, T, U, V, W, Z, jitted, lam_task
 from farsighted_jax.core import tree
 from farsighted_jax.core.batch import BatchError
 from farsighted_jax.lam import model as lam_model
-from farsighted_jax.lam.objective import float_rgb
+from farsighted_jax.lam.objective import DEPTH_FIELDS, SENSED_FIELDS, float_rgb
 
 
 def test_shapes_and_ranges(trained, batch):
@@ -119,7 +119,19 @@ def test_depth_input_starts_without_effect_and_is_read_causally(fused, batch):
 
 def test_depth_input_without_depth_is_an_error_that_names_it(fused, batch):
     task, params, state = fused
-    assert task.fields == ("rgb", "time_s", "depth", "depth_valid")
+    assert set(task.fields) == {"rgb", "time_s", *DEPTH_FIELDS, *SENSED_FIELDS}
     without = {name: array for name, array in batch.items() if not name.startswith("depth")}
     with pytest.raises(BatchError, match=r"\['depth', 'depth_valid'\] missing.*depth_input = 'fuse'"):
         task.encode(params, state, without)
+
+
+def test_the_encoder_reads_sensed_depth_where_a_batch_has_it_and_the_loss_does_not(fused, batch):
+    task, params, state = fused
+    sensed = {"sensed_depth": batch["depth"] + 1, "sensed_depth_valid": batch["depth_valid"]}
+    open_gate = {**params, "depth_fusion": {**params["depth_fusion"], "gate": jnp.ones(task.model.width)}}
+    encode = jitted(task, "encode")
+    clean, noisy = (encode(open_gate, state, b)["encoded"] for b in (batch, {**batch, **sensed}))
+    moved = encode(open_gate, state, {**batch, "depth": batch["depth"] + 1})["encoded"]
+    assert np.abs(np.asarray(clean - noisy)).max() > 1e-3
+    np.testing.assert_array_equal(noisy, moved)
+    assert task.denominators(batch).keys() == task.denominators({**batch, **sensed}).keys()

@@ -1,0 +1,106 @@
+"""The settings of a stream: the section `data` of a configuration, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines.frame import Preprocessing
+from farsighted_jax.core.config import ConfigError, check_choice, check_range
+from farsighted_jax.core.normalization import MODES
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSettings:
+    """The keys of `config.data` that the stream reads.
+
+    Attributes:
+      dir: folder of datasets, local or a URI.
+      mixture: a named mixture, a dataset, or "a:0.7,b:0.3".
+      split: of every dataset, e.g. "train" or "train[:90%]".
+      resolution: height and width of the images in pixels.
+      offsets_s: seconds from frame 0 to each further keyframe.
+      dataset_offsets_s: (dataset, offsets) pairs of datasets that have others, as many of them.
+      offset_scales: factors of all offsets; each training window draws one, each equally likely.
+        Evaluation takes the offsets as they are.
+      whole_windows: leave out windows that run past the end of their episode.
+      action_horizon: steps J of the action chunk.
+      camera: role of the camera.
+      depth: "auto" (if any dataset has it), "on" (every dataset must), "off".
+      depth_noise: relative error of the depth that the encoder reads, with holes; 0 for none.
+        The target stays clean.
+      augment: whether training batches are augmented.
+      shift: largest shift as a share of the resolution.
+      jitter: largest relative change of brightness, contrast and saturation.
+      windows_per_episode: windows of one episode that follow each other in a batch.
+      on_corrupt: "strict" or "skip".
+      cache_dir: folder of derived files; "" for the default, see `cache.cache_path`.
+      normalization: one word of `core.normalization.MODES`.
+      timeout_s: longest wait for a batch.
+    """
+
+    dir: str
+    mixture: str
+    split: str
+    resolution: int
+    offsets_s: tuple[float, ...]
+    action_horizon: int = 4
+    camera: str = "primary"
+    depth: str = "auto"
+    augment: bool = False
+    shift: float = 0.0
+    jitter: float = 0.0
+    windows_per_episode: int = 1
+    on_corrupt: str = "strict"
+    cache_dir: str = ""
+    normalization: str = "q01_q99"
+    timeout_s: float = 300.0
+    dataset_offsets_s: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    offset_scales: tuple[float, ...] = (1.0,)
+    whole_windows: bool = False
+    depth_noise: float = 0.0
+
+    def __post_init__(self):
+        check_choice("data.depth", self.depth, ("auto", "on", "off"))
+        check_choice("data.on_corrupt", self.on_corrupt, ("strict", "skip"))
+        check_choice("data.normalization", self.normalization, MODES)
+        for name in ("resolution", "action_horizon", "windows_per_episode"):
+            check_range(f"data.{name}", getattr(self, name), low=1)
+        for name in ("shift", "jitter", "depth_noise"):
+            check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
+        if not self.offset_scales:
+            raise ConfigError("configuration key 'data.offset_scales' is empty, expected e.g. (1.0,)")
+        for scale in self.offset_scales:
+            check_range("data.offset_scales", scale, low=1e-6)
+        for name, offsets_s in self.dataset_offsets_s:
+            if len(offsets_s) != len(self.offsets_s):
+                raise ConfigError(
+                    f"configuration key 'data.dataset_offsets_s': {len(offsets_s)} offsets "
+                    f"{tuple(offsets_s)} for {name!r}, expected {len(self.offsets_s)} as in data.offsets_s"
+                )
+
+    def offsets_of(self, dataset: str) -> tuple[float, ...]:
+        """Seconds from frame 0 to each further keyframe of one dataset."""
+        return tuple(dict(self.dataset_offsets_s).get(dataset, self.offsets_s))
+
+    def scaled_offsets_of(self, dataset: str, train: bool) -> list[tuple[float, ...]]:
+        """The same for each of `offset_scales`; unless training, for none but 1."""
+        scales = self.offset_scales if train else (1.0,)
+        return [tuple(scale * offset for offset in self.offsets_of(dataset)) for scale in scales]
+
+    @classmethod
+    def of(cls, data_config: Mapping[str, Any]) -> StreamSettings:
+        """Takes what it needs of a config's data section; other keys belong to other parts."""
+        known = [field for field in dataclasses.fields(cls)]
+        present = {field.name: data_config[field.name] for field in known if field.name in data_config}
+        missing = [f.name for f in known if f.default is dataclasses.MISSING and f.name not in present]
+        if missing:
+            raise ConfigError(f"configuration section 'data' lacks {missing}; it has {sorted(data_config)}")
+        return cls(**present | {"offsets_s": tuple(present["offsets_s"])})
+
+    def preprocessing(self, train: bool) -> Preprocessing:
+        """The image preprocessing; without augmentation unless training."""
+        if not (train and self.augment):
+            return Preprocessing(self.resolution)
+        return Preprocessing(self.resolution, self.shift, self.jitter, self.jitter, self.jitter)
