@@ -73,9 +73,7 @@ def get_config(arg=None):
                 "variant": variant,
                 "head": "layers" if tiny else "pixels",
                 "image_encoder": IMAGE_ENCODERS[variant],  # "patch" is trained, others are frozen
-                "frame_encoder": "patch"
-                if tiny
-                else "linear",  # of the decoder; "linear" is the published one
+                "frame_encoder": "patch" if tiny else "linear",  # of the decoder; "linear" as published
                 "depth_input": "none",  # "fuse": the encoder reads depth too
                 "depth_estimator": "",  # e.g. "depth-anything-vitb14": fills the holes of the sensor's depth
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
