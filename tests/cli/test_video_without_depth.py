@@ -21,6 +21,8 @@ from farsighted_jax.lam.inference import LatentActions
 from farsighted_jax.lam.model import VARIANTS
 
 ESTIMATOR = "depth-anything-tiny"
+# Of a batch: as many as there are devices, so that one compilation serves encoding and labelling.
+ROWS = 8
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def model(data):
     config = tool_config(data)
     config.data.mixture = "plain"
     config.model.depth_input, config.model.depth_estimator = "fuse", ESTIMATOR
-    config.model.num_keypoints, config.quantizer.codebook_size = 0, 7
+    config.model.num_keypoints, config.eval.batch_size = 0, ROWS
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_networks(patch)
         patch.setitem(VARIANTS, "tiny", VARIANT)
@@ -66,7 +68,7 @@ def loaded(monkeypatch, model):
 
 
 def test_a_video_has_the_codes_of_a_training_batch(loaded, data, tmp_path):
-    stream = open_stream({**loaded.run.config.data, "split": "val"}, batch_size=4, seed=0, train=False)
+    stream = open_stream({**loaded.run.config.data, "split": "val"}, batch_size=ROWS, seed=0, train=False)
     batch = next(stream.epoch())
     assert "depth" not in batch and batch["step"][:3].tolist() == [0, 1, 2]
     trained = loaded.actions.encode(batch)
@@ -89,9 +91,10 @@ def test_a_video_has_the_codes_of_a_training_batch(loaded, data, tmp_path):
 def test_the_estimate_reaches_the_codes_of_a_video(model, data):
     _, batch = model.one_clip(f"rlds:{data}/plain:val:0")
     check(batch, values=True)
-    before = model.actions.encode(batch)["encoded"]
+    before = model.actions.encode_rows(batch, ROWS)["encoded"]
     params = {**model.run.params, PRETRAINED: {ESTIMATOR: random_network(ESTIMATOR, seed=1)}}
-    after = LatentActions(model.run.task, params, model.run.model_state).encode(batch)["encoded"]
+    other = LatentActions(model.run.task, params, model.run.model_state)
+    after = other.encode_rows(batch, ROWS)["encoded"]
     assert np.abs(before - after).max() > 1e-4
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lam_cases import B, T, U, V, Z, gradient_and_aux, jitted, random_batch
+from lam_cases import B, T, U, V, Z, gradient_and_aux, random_batch
 from tiny_networks import PATCH, random_network, use_tiny_networks
 
 from farsighted_jax.core import tree
@@ -83,6 +83,13 @@ def inputs_of(task, weights):
 
 
 @pytest.fixture(scope="module")
+def encode(task, weights):
+    """What the encoder makes of its inputs."""
+    params, _ = weights
+    return jax.jit(lambda inputs: task.model.apply({"params": params}, **inputs, method="encode"))
+
+
+@pytest.fixture(scope="module")
 def result(task, weights, batch):
     return gradient_and_aux(task, *weights, mixed(batch))
 
@@ -108,19 +115,17 @@ def test_what_a_sensor_measures_after_frame_0_does_not_enter_a_relative_clip(inp
     np.testing.assert_array_equal(found["depth_BTHW1"][0], relative["depth_BTHW1"][0])
 
 
-def test_a_later_frame_changes_no_earlier_code(task, weights, batch):
-    encode, batch = jitted(task, "encode"), without_depth(batch)
-    before = encode(*weights, batch)["encoded"]
+def test_a_later_frame_changes_no_earlier_code(encode, inputs_of, batch):
+    batch = without_depth(batch)
+    before = encode(inputs_of(batch))
     later = dict(batch, rgb=batch["rgb"].copy())
     later["rgb"][:, 3] = 255 - later["rgb"][:, 3]
-    after = encode(*weights, later)["encoded"]
+    after = encode(inputs_of(later))
     np.testing.assert_array_equal(before[:, :2], after[:, :2])
     assert np.abs(before - after)[:, 2].max() > 1e-4
 
 
-def test_the_estimate_and_its_kind_reach_the_codes(task, weights, batch, inputs_of):
-    params, _ = weights
-    encode = jax.jit(lambda inputs: task.model.apply({"params": params}, **inputs, method="encode"))
+def test_the_estimate_and_its_kind_reach_the_codes(encode, inputs_of, batch):
     inputs = inputs_of(without_depth(batch))
     before = encode(inputs)
     changed = {
@@ -131,9 +136,7 @@ def test_the_estimate_and_its_kind_reach_the_codes(task, weights, batch, inputs_
         assert np.abs(before - encode(inputs | {name: value})).max(axis=(1, 2, 3)).min() > 1e-4
 
 
-def test_metric_clips_are_encoded_to_the_same_bits_as_without_the_other_kind(task, weights, batch, inputs_of):
-    params, _ = weights
-    encode = jax.jit(lambda inputs: task.model.apply({"params": params}, **inputs, method="encode"))
+def test_metric_clips_are_encoded_to_the_same_bits_as_without_the_other_kind(encode, inputs_of, batch):
     inputs = inputs_of(with_depth(batch))
     plain = {name: array for name, array in inputs.items() if name != "depth_relative_B"}
     np.testing.assert_array_equal(encode(inputs), encode(plain))
@@ -195,10 +198,14 @@ def test_a_metric_network_gives_log_metres_where_no_dataset_has_depth(task, batc
     networks = FrozenNetworks(depth_estimator=name)
     params = {PRETRAINED: {name: random_network(name)}}
     inputs = encoder_inputs(task.model, networks, without_depth(batch))
-    found = jax.jit(networks.encoder_inputs)(params, inputs)
+
+    def found_and_metres(inputs):
+        frames_BHWC = inputs["rgb_BTHWC"].reshape(-1, *batch["rgb"].shape[2:])
+        metres, _ = MODELS[name].module().apply({"params": params[PRETRAINED][name]}, frames_BHWC)
+        return networks.encoder_inputs(params, inputs), metres
+
+    found, metres = jax.jit(found_and_metres)(inputs)
     assert "depth_relative_B" not in found and found["depth_valid_BTHW1"].all()
-    frames_BHWC = inputs["rgb_BTHWC"].reshape(-1, *batch["rgb"].shape[2:])
-    metres, _ = MODELS[name].module().apply({"params": params[PRETRAINED][name]}, frames_BHWC)
     np.testing.assert_allclose(
         found["depth_BTHW1"].ravel(), jnp.log(jnp.maximum(metres, 0.05)).ravel(), atol=1e-4
     )
