@@ -75,7 +75,7 @@ def get_config(arg=None):
                 "image_encoder": IMAGE_ENCODERS[variant],  # "patch" is trained, others are frozen
                 "frame_encoder": "patch" if tiny else "linear",  # of the decoder; "linear" as published
                 "depth_input": "none",  # "fuse": the encoder reads depth too
-                "depth_estimator": "",  # e.g. "depth-anything-vitb14": fills the holes of the sensor's depth
+                "depth_estimator": "",  # e.g. "depth-anything-vitb14": depth where no sensor measured any
                 "num_keypoints": 64 if tiny else 0,  # shortcut from features to motion, for short runs
                 "num_slots": 4,
                 "code_width": 2 if tiny else 128,
@@ -102,6 +102,7 @@ def get_config(arg=None):
                 "commit": 0.25,
                 "codebook": 1.0,
                 "contrastive": 0.0,
+                "relative_depth": 0.0,  # of clips without depth, against what a depth_estimator says
             },
             "contrastive": {
                 "temperature": 0.1,

@@ -146,7 +146,11 @@ def clip_starts(
 
 
 def clip_batch(
-    source: FrameSource, starts: Sequence[int], offsets_s: Sequence[float], preprocessing: Preprocessing
+    source: FrameSource,
+    starts: Sequence[int],
+    offsets_s: Sequence[float],
+    preprocessing: Preprocessing,
+    blank_depth: tuple[float, float] | None = None,
 ) -> Batch:
     """The clips that begin at `starts`, one row each, as a batch of `core.batch.FIELDS`.
 
@@ -158,6 +162,8 @@ def clip_batch(
       starts: B frame numbers within the source.
       offsets_s: seconds from frame 0 to each keyframe.
       preprocessing: what to do to each image.
+      blank_depth: (center, scale) of log depth for a source without depth, whose batch
+        then has depth of which nothing was measured; None: it has no depth.
     """
     steps = clip_steps(source, offsets_s)
     windows = [keyframe_window(int(start), steps, source.num_frames, source.hz) for start in starts]
@@ -170,8 +176,11 @@ def clip_batch(
     for array in batch.values():
         array[~valid_BT] = 0
     num = len(windows)
-    if "depth" in batch:
-        center, scale = source.depth_constants
+    constants = source.depth_constants if "depth" in batch else blank_depth
+    if constants is not None:
+        shape, (center, scale) = (*batch["rgb"].shape[:4], 1), constants
+        batch.setdefault("depth", np.zeros(shape, np.float32))
+        batch.setdefault("depth_valid", np.zeros(shape, bool))
         batch |= {
             "depth_center": np.full(num, center, np.float32),
             "depth_scale": np.full(num, scale, np.float32),

@@ -109,8 +109,23 @@ def test_depth_that_is_read_must_not_be_off():
     params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
     assert params["depth_fusion"]["gate"].shape == (VARIANTS["tiny"]["width"],)
     config.data.depth = "off"
-    with pytest.raises(config_lib.ConfigError, match="data.depth.*'auto' or 'on'"):
+    with pytest.raises(
+        config_lib.ConfigError, match="data.depth.*'auto' or 'on', or a model.depth_estimator"
+    ):
         task_for(config)
+    config.model.depth_estimator, config.data.resolution = "depth-anything-vits14", 56
+    assert task_for(config).networks.depth_is_relative
+
+
+def test_a_loss_of_relative_depth_needs_a_network_of_it():
+    config = load("configs/lam_pretrain.py:tiny")
+    config.model.depth_input, config.loss.relative_depth, config.data.resolution = "fuse", 0.1, 56
+    for name in ("", "depth-anything-vits14-indoor"):
+        config.model.depth_estimator = name
+        with pytest.raises(config_lib.ConfigError, match=f"'loss.relative_depth'.*'{name}'; expected"):
+            task_for(config)
+    config.model.depth_estimator = "depth-anything-vits14"
+    assert task_for(config).weights.relative_depth == 0.1
 
 
 def test_a_contrastive_loss_is_refused_under_accumulation():

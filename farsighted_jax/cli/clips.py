@@ -25,6 +25,9 @@ from farsighted_jax.lam.inference import LatentActions
 
 CLIP_HELP = "video file, folder of pictures, or rlds:DIR/NAME:SPLIT:EPISODE[:STEP]"
 
+# Of rows without depth in a training batch, see `data_pipelines.assemble`.
+NO_DEPTH_CONSTANTS = (0.0, 1.0)
+
 _REFERENCE = re.compile(
     r"rlds:(?P<folder>.+)/(?P<name>[^/:]+):(?P<split>[\w-]+(?:\[[^\]]*\])?):(?P<episode>\d+)(?::(?P<step>\d+))?"
 )
@@ -84,21 +87,21 @@ class Model:
         found = (self.depth_constants(name) for name in self.run.statistics)
         return next((constants for constants in found if constants), None)
 
+    def blank_depth(self, dataset: str) -> tuple[float, float] | None:
+        """(center, scale) of log depth for a source without depth; None where the model reads none.
+
+        Only an estimate in metres needs them: for a dataset of the run they are
+        those it was trained with, elsewhere those of its first dataset with depth.
+        """
+        if "depth" not in self.run.task.fields:
+            return None
+        known = None if dataset in self.run.statistics else self._any_depth_constants()
+        return known or NO_DEPTH_CONSTANTS
+
     def clips(self, source: FrameSource, starts: Sequence[int]) -> Batch:
         """The clips that begin at `starts`, at the model's size."""
-        batch = clip_batch(source, starts, self.offsets_of(source.dataset), self.preprocessing)
-        if "depth" in self.run.task.fields and "depth" not in batch:
-            # The model reads depth; here none was measured. An estimate takes its place in the units of
-            # the first dataset with depth.
-            num, *shape = *batch["rgb"].shape[:4], 1
-            center, scale = self._any_depth_constants() or (0.0, 1.0)
-            batch |= {
-                "depth": np.zeros((num, *shape), np.float32),
-                "depth_valid": np.zeros((num, *shape), bool),
-                "depth_center": np.full(num, center, np.float32),
-                "depth_scale": np.full(num, scale, np.float32),
-            }
-        return batch
+        offsets_s, blank = self.offsets_of(source.dataset), self.blank_depth(source.dataset)
+        return clip_batch(source, starts, offsets_s, self.preprocessing, blank)
 
     def open(self, reference: str, fps: float | None = None) -> tuple[FrameSource, int | None]:
         """Opens a clip reference.

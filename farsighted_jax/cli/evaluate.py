@@ -122,6 +122,9 @@ def latent_action_functions(run):
         perceptual=functools.partial(jax.jit(task.networks.perceptual_distance), run.params)
         if task.networks.perceptual
         else None,
+        relative_depth=functools.partial(jax.jit(task.relative_depth), run.params)
+        if task.weights.relative_depth
+        else None,
     )
 
 

@@ -120,6 +120,7 @@ def _label(out, model, split, num_shards, rows, process, report):
         model.preprocessing,
         camera=data.camera,
         depth=model.depth_constants(split.name),
+        blank_depth=model.blank_depth(split.name),
         batch_size=rows,
         readers=data.readers,
     )

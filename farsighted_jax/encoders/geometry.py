@@ -11,6 +11,15 @@ from farsighted_jax.encoders.patch import PatchEncoder
 DEPTH_INPUTS = ("none", "fuse")
 
 
+def relative_clips(valid_BTHW1):
+    """Which clips have no measured depth in frame 0, bool[B]: nothing to align an estimate to.
+
+    Frame 0 alone decides, for a clip is of one kind, metric or relative, and a
+    later frame must not change what the encoder sees of an earlier one.
+    """
+    return ~valid_BTHW1[:, 0].any(axis=(1, 2, 3))
+
+
 def filled_depth(depth_BTHW1, valid_BTHW1, estimated_BTHW1=None):
     """Sensor depth where it is valid, estimated depth elsewhere.
 
@@ -34,6 +43,10 @@ class DepthFusion(nn.Module):
     The gate, one number a channel, starts at zero: fusion starts as the identity
     and cannot disturb a pretrained encoder before it has something to say.
 
+    What is embedded are two channels a pixel: depth, and which depth that is: 1
+    metric (normalised log depth), 0 none, -1 relative (see
+    `pseudo_depth.relative_depth`). In both kinds what is farther away is larger.
+
     Attributes:
       patch: pixels a patch; the grid of the tokens must be the image's grid of them.
       dtype: of the computation; parameters are float32.
@@ -43,7 +56,7 @@ class DepthFusion(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens_BTNE, depth_BTHW1, valid_BTHW1, estimated_BTHW1=None):
+    def __call__(self, tokens_BTNE, depth_BTHW1, valid_BTHW1, estimated_BTHW1=None, relative_B=None):
         """Fuses the depth of a clip into its tokens.
 
         Args:
@@ -51,6 +64,7 @@ class DepthFusion(nn.Module):
           depth_BTHW1: see `filled_depth`.
           valid_BTHW1: see `filled_depth`.
           estimated_BTHW1: see `filled_depth`.
+          relative_B: bool[B] clips whose depth is relative; None: all are metric.
 
         Returns:
           float[B, T, N, E] in the dtype of the computation.
@@ -61,7 +75,10 @@ class DepthFusion(nn.Module):
         E = tokens_BTNE.shape[-1]
         depth_BTHW1, known_BTHW1 = filled_depth(depth_BTHW1, valid_BTHW1, estimated_BTHW1)
         # Where nothing is known depth is 0, as it is at the dataset's mean; the second channel tells apart.
-        pixels_BTHW2 = jnp.concatenate([depth_BTHW1, known_BTHW1.astype(depth_BTHW1.dtype)], axis=-1)
+        kind_BTHW1 = known_BTHW1.astype(depth_BTHW1.dtype)
+        if relative_B is not None:
+            kind_BTHW1 = jnp.where(relative_B[:, None, None, None, None], -kind_BTHW1, kind_BTHW1)
+        pixels_BTHW2 = jnp.concatenate([depth_BTHW1, kind_BTHW1], axis=-1)
         depth_BTNE = PatchEncoder(E, self.patch, self.dtype, name="depth")(pixels_BTHW2)
         if depth_BTNE.shape[:-1] != tokens_BTNE.shape[:-1]:
             raise ValueError(

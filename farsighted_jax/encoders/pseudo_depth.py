@@ -1,4 +1,4 @@
-"""From the inverse depth of a monocular network to metres (eq. 9)."""
+"""From the inverse depth of a monocular network to metres (eq. 9), or to depth in units of its clip."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ ITERATIONS = 10
 HUBER = 1.345
 # Median of |x| of a normal distribution times this is its standard deviation.
 MEDIAN_TO_DEVIATION = 1.4826
+# Later frames may hold what lies far outside of frame 0. Mean deviations that relative depth is clipped to.
+LIMIT = 10.0
 
 
 class AlignedDepth(NamedTuple):
@@ -73,6 +75,32 @@ def aligned_depth(inverse_BHW1, depth_m_BHW1, valid_BHW1, max_depth_m: float) ->
     inverse_m = inverse_m + shift_B[..., None, None, None]
     depth_BHW1 = 1.0 / jnp.maximum(inverse_m, 1.0 / max_depth_m)
     return AlignedDepth(depth_BHW1, scale_B, shift_B, scale_B != 0)
+
+
+def relative_depth(inverse_BTHW1):
+    """Depth of a clip in units of its own: no metre, no constant of a dataset.
+
+    Minus p, so that what is farther away is larger as in metric depth, centred
+    by the median and divided by the mean absolute deviation from it. Both are
+    those of frame 0 for all frames: what comes nearer changes its value, and no
+    later frame changes what is seen of an earlier one. Scale and shift of p have
+    no influence as long as the frames share them. Everything in float32.
+
+    Args:
+      inverse_BTHW1: float[B, T, H, W, 1] inverse depth p up to scale and shift.
+
+    Returns:
+      depth_BTHW1: float32[B, T, H, W, 1] within [-LIMIT, LIMIT]; 0 where nothing is known.
+      known_BTHW1: bool[B, T, H, W, 1] False in clips in whose frame 0 p is everywhere the same.
+    """
+    p_BTHW1 = inverse_BTHW1.astype(jnp.float32)
+    first_B1HW1 = p_BTHW1[:, :1]
+    center_B1111 = jnp.median(first_B1HW1, axis=(1, 2, 3, 4), keepdims=True)
+    spread_B1111 = jnp.mean(jnp.abs(first_B1HW1 - center_B1111), axis=(1, 2, 3, 4), keepdims=True)
+    varies_B1111 = spread_B1111 > 1e-5 * (1e-5 + jnp.abs(center_B1111))
+    depth_BTHW1 = (center_B1111 - p_BTHW1) / jnp.where(varies_B1111, spread_B1111, 1.0)
+    depth_BTHW1 = jnp.where(varies_B1111, jnp.clip(depth_BTHW1, -LIMIT, LIMIT), 0.0)
+    return depth_BTHW1, jnp.broadcast_to(varies_B1111, depth_BTHW1.shape)
 
 
 def _line(p_BN, target_BN, weight_BN):

@@ -39,6 +39,8 @@ class LatentActionFunctions:
         evaluator "mean" needs it.
       perceptual: (predicted float32[B, t, H, W, 3], true float32[B, t, H, W, 3]),
         both in [0, 1], -> float32[B, t], a perceptual distance (LPIPS); None where the run has none.
+      relative_depth: batch -> (float32[B, T, H, W, 1], bool[B, T]), estimated depth in units
+        of each clip and for which frames it stands; None where no prediction was trained on it.
     """
 
     encode: Callable[[Arrays], Mapping[str, Any]]
@@ -47,6 +49,7 @@ class LatentActionFunctions:
     num_slots: int
     metrics: Callable[[Arrays], Mapping[str, tuple[Any, Any]]] | None = None
     perceptual: Callable[[np.ndarray, np.ndarray], Any] | None = None
+    relative_depth: Callable[[Arrays], tuple[Any, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

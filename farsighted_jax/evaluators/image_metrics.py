@@ -1,4 +1,4 @@
-"""Image and depth metrics of single frames: MSE, PSNR, SSIM, AbsRel, RMSE, delta."""
+"""Image and depth metrics of single frames: MSE, PSNR, SSIM, AbsRel, RMSE, delta, error of relative depth."""
 
 from __future__ import annotations
 
@@ -87,3 +87,28 @@ def depth_errors(
         "rmse": np.sqrt(mean_B(np.square(predicted - true))),
         "delta": mean_B(np.maximum(predicted / true, true / predicted) < 1.25),
     }
+
+
+def relative_depth_error(predicted_BHW1: np.ndarray, true_BHW1: np.ndarray) -> np.ndarray:
+    """Error of relative depth after scale and shift of each image are fitted to the truth.
+
+    A prediction with near and far the wrong way round is not turned over: its
+    scale is 0, and its error that of the mean.
+
+    Args:
+      predicted_BHW1: float[B, H, W, 1] in any units; larger is farther away.
+      true_BHW1: float[B, H, W, 1] relative depth, see `encoders.pseudo_depth.relative_depth`.
+
+    Returns:
+      float64[B] mean absolute difference, in the units of the truth: mean
+      absolute deviations of the depth of the clip's frame 0.
+    """
+    predicted, true = (_centred(np.asarray(x, np.float64)) for x in (predicted_BHW1, true_BHW1))
+    variance_B = np.mean(np.square(predicted), axis=(1, 2, 3), keepdims=True)
+    covariance_B = np.mean(predicted * true, axis=(1, 2, 3), keepdims=True)
+    scale_B = np.maximum(covariance_B, 0) / np.where(variance_B > 0, variance_B, 1)
+    return np.mean(np.abs(scale_B * predicted - true), axis=(1, 2, 3))
+
+
+def _centred(x_BHW1):
+    return x_BHW1 - np.mean(x_BHW1, axis=(1, 2, 3), keepdims=True)

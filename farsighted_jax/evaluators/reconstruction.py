@@ -8,7 +8,7 @@ import numpy as np
 
 from farsighted_jax.core.normalization import denormalize_depth
 from farsighted_jax.evaluators.base import Arrays, HorizonMeans, Setup, horizon_ms, valid_transitions
-from farsighted_jax.evaluators.image_metrics import depth_errors, mse, psnr, ssim
+from farsighted_jax.evaluators.image_metrics import depth_errors, mse, psnr, relative_depth_error, ssim
 
 # A window in which nothing moves: the frames differ by recoding noise only. Of 180 pairs of consecutive
 # frames of BridgeData V2 at 64 px, the 20 with zero action have a mean squared error of 0.8e-4 to 1.0e-4; all
@@ -30,6 +30,10 @@ class Reconstruction:
     differences over the same samples. Depth errors are means over a frame's
     measured pixels, then over frames with such pixels; `_copy` and `_common`
     (the prediction on the same pixels) take pixels measured in frames 0 and k.
+
+    Clips without measured depth, whose depth is relative, are counted apart, as
+    `depth_relative_error`: see `relative_depth_error`. There is no AbsRel of them,
+    for which depth would need a zero.
     """
 
     needs = frozenset({"decoded"})
@@ -37,6 +41,7 @@ class Reconstruction:
     def __init__(self, setup: Setup):
         self._means = HorizonMeans()
         self._perceptual = setup.functions.perceptual if setup.functions else None
+        self._relative_depth = setup.functions.relative_depth if setup.functions else None
 
     def update(self, batch: Arrays, outputs: Arrays) -> None:
         """Adds one batch."""
@@ -48,6 +53,8 @@ class Reconstruction:
             self._add_perceptual(batch, outputs, valid_Bt, ms_Bt)
         if "depth" in batch and "depth" in outputs:
             self._add_depth(batch, outputs, valid_Bt, ms_Bt)
+        if self._relative_depth and "depth" in outputs:
+            self._add_relative_depth(batch, outputs, valid_Bt, ms_Bt)
 
     def _add_rgb(self, batch, outputs, valid_Bt, ms_Bt):
         sample, k = np.nonzero(valid_Bt)
@@ -107,6 +114,24 @@ class Reconstruction:
             for metric, error_N in depth_errors(depth_m, true_m, mask).items():
                 self._means.add(f"depth_{metric}{name}", error_N, has_pixel, ms_Bt[sample, k])
             self._means.add(f"num_depth{name}", has_pixel, has_pixel, ms_Bt[sample, k])
+
+    def _add_relative_depth(self, batch, outputs, valid_Bt, ms_Bt):
+        depth_BTHW1, relative_BT = (np.asarray(array) for array in self._relative_depth(batch))
+        valid_Bt = valid_Bt & relative_BT[:, 1:]
+        sample, k = np.nonzero(valid_Bt)
+        if not len(sample):
+            return
+        true, horizon, possible = depth_BTHW1[sample, k + 1], ms_Bt[sample, k], np.ones(len(sample), bool)
+        cases = {
+            "": (outputs["depth"][sample, k], possible),
+            "_copy": (depth_BTHW1[sample, 0], possible),
+        }
+        if "depth_shuffled" in outputs:
+            cases["_shuffled"] = outputs["depth_shuffled"][sample, k], outputs["shuffle_valid"][sample, k]
+        for name, (depth, mask) in cases.items():
+            error_N = relative_depth_error(depth, true)
+            self._means.add(f"depth_relative_error{name}", error_N, mask, horizon)
+        self._means.add("num_depth_relative", possible, possible, horizon)
 
     def result(self) -> dict[str, Any]:
         """Metric -> horizon -> value; see the class for the names."""

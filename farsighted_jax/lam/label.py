@@ -28,6 +28,7 @@ class LabelSettings:
       preprocessing: of every image.
       camera: role of the camera.
       depth: (center, scale) of log depth, or None to read none.
+      blank_depth: where none is read, see `data_pipelines.clips.clip_batch`.
       batch_size: windows encoded at once.
       readers: threads that decode episodes.
       timeout_s: longest wait for an episode.
@@ -37,6 +38,7 @@ class LabelSettings:
     preprocessing: Preprocessing
     camera: str = "primary"
     depth: tuple[float, float] | None = None
+    blank_depth: tuple[float, float] | None = None
     batch_size: int = 64
     readers: int = 4
     timeout_s: float = 300.0
@@ -92,7 +94,9 @@ def labelled_episodes(
             starts = range(source.num_frames - clip_steps(source, settings.offsets_s)[0])
             if not starts:
                 return num_steps, None
-            return num_steps, clip_batch(source, starts, settings.offsets_s, settings.preprocessing)
+            return num_steps, clip_batch(
+                source, starts, settings.offsets_s, settings.preprocessing, settings.blank_depth
+            )
         except RecordError:
             if split.on_corrupt == "strict":
                 raise

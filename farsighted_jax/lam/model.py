@@ -98,15 +98,25 @@ class FarsightedLam(nn.Module):
             scale = nn.initializers.normal(self.code_width**-0.5)
             self.codebook = self.param("codebook", scale, (self.codebook_size, self.code_width))
 
-    def encode(self, rgb_BTHWC, time_s_BT, depth_BTHW1=None, depth_valid_BTHW1=None, tokens_BTNE=None):
+    def encode(
+        self,
+        rgb_BTHWC,
+        time_s_BT,
+        depth_BTHW1=None,
+        depth_valid_BTHW1=None,
+        tokens_BTNE=None,
+        depth_relative_B=None,
+    ):
         """Clip -> vectors before quantisation.
 
         Args:
           rgb_BTHWC: float[B, T, H, W, C] within [0, 1].
           time_s_BT: float32[B, T] seconds since frame 0.
-          depth_BTHW1: float32[B, T, H, W, 1] normalised log depth; for `depth_input` "fuse" alone.
-          depth_valid_BTHW1: bool[B, T, H, W, 1] where it was measured.
+          depth_BTHW1: float32[B, T, H, W, 1] depth of the kind that `DepthFusion` reads; for
+            `depth_input` "fuse" alone.
+          depth_valid_BTHW1: bool[B, T, H, W, 1] where it is known.
           tokens_BTNE: float[B, T, N, E] of the frozen image encoder; where `token_width` is set.
+          depth_relative_B: bool[B] clips whose depth is relative, see `DepthFusion`; None: all are metric.
 
         Returns:
           float32[B, t, Z, U].
@@ -115,7 +125,9 @@ class FarsightedLam(nn.Module):
         if not self.token_width:
             tokens_BTNE = self.image_encoder(rgb_BTHWC)
         if self.depth_input == "fuse":
-            tokens_BTNE = self.depth_fusion(tokens_BTNE, depth_BTHW1, depth_valid_BTHW1)
+            tokens_BTNE = self.depth_fusion(
+                tokens_BTNE, depth_BTHW1, depth_valid_BTHW1, relative_B=depth_relative_B
+            )
         return self.encoder(tokens_BTNE, time_s_BT, grid)
 
     def decode(self, rgb_BHWC, quantized_BtZU, time_s_Bt):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.batch import BatchError, transition_valid
 from farsighted_jax.core.rng import sample_keys
+from farsighted_jax.encoders.geometry import relative_clips
 from farsighted_jax.lam.contrastive import Contrastive, num_compared
 from farsighted_jax.lam.contrastive import loss as contrastive_loss
 from farsighted_jax.lam.model import FarsightedLam
@@ -34,7 +35,7 @@ ARGUMENTS = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
 class LossWeights:
     """Weight of each term; `codebook` counts for the quantiser "gradient" alone, `commit` not for "fsq".
 
-    A weight of 0 for one of the last three leaves the term out of the computation.
+    A weight of 0 for one of the last four leaves the term out of the computation.
     """
 
     rgb: float = 1.0
@@ -44,6 +45,7 @@ class LossWeights:
     lpips: float = 0.0
     feature: float = 0.0
     contrastive: float = 0.0
+    relative_depth: float = 0.0
 
 
 def float_rgb(rgb):
@@ -61,17 +63,20 @@ def depth_fields(model: FarsightedLam, networks: FrozenNetworks) -> tuple[str, .
 def encoder_inputs(model: FarsightedLam, networks: FrozenNetworks, batch):
     """What `FarsightedLam.encode` reads of a batch, by the names of its arguments; networks come after it.
 
+    A batch without depth gives none where an estimator stands in for it.
+
     Raises:
-      BatchError: the model reads depth and the batch has none.
+      BatchError: the model reads depth, and the batch has none or a part of its fields.
     """
     fields = depth_fields(model, networks)
+    if networks.depth_estimator and not any(name in batch for name in fields):
+        fields = ()
     missing = [name for name in fields if name not in batch]
     if missing:
-        align = " An estimate needs measured depth to be aligned to." if networks.depth_estimator else ""
+        instead = "" if networks.depth_estimator else " or a model.depth_estimator in its place"
         raise BatchError(
             f"batch field(s) {missing} missing: the model was configured with model.depth_input = "
-            f"{model.depth_input!r}, but no dataset of the mixture has depth; the batch has "
-            f"{sorted(batch)}.{align}"
+            f"{model.depth_input!r}, which needs a dataset with depth{instead}; the batch has {sorted(batch)}"
         )
     sensed = dict(zip(DEPTH_FIELDS, SENSED_FIELDS, strict=True)) if SENSED_FIELDS[0] in batch else {}
     inputs = {"rgb_BTHWC": float_rgb(batch["rgb"]), "time_s_BT": batch["time_s"]}
@@ -83,6 +88,14 @@ def depth_mask(batch):
     return batch["depth_valid"][:, 1:] & transition_valid(batch["frame_valid"])[:, :, None, None, None]
 
 
+def relative_depth_mask(batch):
+    """Pixels of frames 1..t that exist in clips whose depth is relative, bool[B, t, H, W, 1]."""
+    size = batch["rgb"].shape
+    relative_B = relative_clips(batch["depth_valid"]) if "depth" in batch else jnp.ones(size[0], bool)
+    relative_Bt = relative_B[:, None] & transition_valid(batch["frame_valid"])
+    return jnp.broadcast_to(relative_Bt[:, :, None, None, None], (*relative_Bt.shape, *size[2:4], 1))
+
+
 def denominators(weights: LossWeights, contrastive: Contrastive, batch):
     """Numbers of valid transitions, depth pairs and compared transitions in a whole step batch."""
     counts = {"transitions": transition_valid(batch["frame_valid"]).sum(dtype=jnp.float32)}
@@ -90,6 +103,10 @@ def denominators(weights: LossWeights, contrastive: Contrastive, batch):
         along_x, along_y = depth_loss.pair_masks(depth_mask(batch))
         counts["depth_x"] = along_x.sum(dtype=jnp.float32)
         counts["depth_y"] = along_y.sum(dtype=jnp.float32)
+    if weights.relative_depth:
+        along_x, along_y = depth_loss.pair_masks(relative_depth_mask(batch))
+        counts["relative_depth_x"] = along_x.sum(dtype=jnp.float32)
+        counts["relative_depth_y"] = along_y.sum(dtype=jnp.float32)
     if weights.contrastive:
         counts["contrastive"] = num_compared(contrastive, batch, float_rgb(batch["rgb"]))
     return counts
@@ -137,8 +154,7 @@ def loss(
     errors |= _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, nearest_BtZU)
     count = counts["transitions"]
     terms = {name: weighted_mean(value_Bt, valid_Bt, count) for name, value_Bt in errors.items()}
-    if "depth" in batch:
-        terms["depth"] = _depth_term(predicted[1], batch, rgb_BTHWC, counts)
+    terms |= _depth_terms(weights, predicted[1], batch, frozen_inputs, counts)
     if weights.contrastive:
         terms["contrastive"] = contrastive_loss(
             contrastive,
@@ -167,15 +183,23 @@ def _quantizer_errors(quantizer, params, model_state, encoded_BtZU, code_BtZ, ne
     return errors
 
 
-def _depth_term(depth_BtHW1, batch, rgb_BTHWC, counts):
-    return depth_loss.gradient_aware_log_loss(
-        depth_BtHW1,
-        batch["depth"][:, 1:],
-        depth_mask(batch),
-        rgb_BTHWC[:, 1:],
-        counts["depth_x"],
-        counts["depth_y"],
-    )
+def _depth_terms(weights, depth_BtHW1, batch, frozen_inputs, counts):
+    """The terms of measured and of relative depth, each of its own pixels: no mean is over both."""
+    rgb_BtHWC, terms = frozen_inputs["rgb_BTHWC"][:, 1:], {}
+    if "depth" in batch:
+        count = counts["depth_x"], counts["depth_y"]
+        terms["depth"] = depth_loss.gradient_aware_log_loss(
+            depth_BtHW1, batch["depth"][:, 1:], depth_mask(batch), rgb_BtHWC, *count
+        )
+    if weights.relative_depth:
+        # The target is the estimate, as the encoder reads it.
+        target_BtHW1 = frozen_inputs["depth_BTHW1"][:, 1:]
+        aligned_BtHW1 = depth_loss.aligned(depth_BtHW1, target_BtHW1)
+        count = counts["relative_depth_x"], counts["relative_depth_y"]
+        terms["relative_depth"] = depth_loss.gradient_aware_log_loss(
+            aligned_BtHW1, target_BtHW1, relative_depth_mask(batch), rgb_BtHWC, *count
+        )
+    return terms
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):

@@ -120,6 +120,18 @@ class LamTask:
         code_BtZ, quantized_BtZU = self.quantizer.nearest_code(encoded_BtZU, params, model_state)
         return {"code": code_BtZ, "encoded": encoded_BtZU, "quantized": quantized_BtZU}
 
+    def relative_depth(self, params, batch) -> tuple[jax.Array, jax.Array]:
+        """Depth of clips without measured depth, as estimated.
+
+        Returns:
+          float32[B, T, H, W, 1], see `pseudo_depth.relative_depth`, and bool[B, T],
+          True for the frames that exist of the clips that it holds for.
+        """
+        inputs = objective.encoder_inputs(self.model, self.networks, batch)
+        inputs = self.networks.encoder_inputs(params, inputs)
+        mask_BT = inputs["depth_relative_B"][:, None] & batch["frame_valid"]
+        return inputs["depth_BTHW1"], mask_BT
+
     def decode(self, params, batch, quantized_BtZU) -> dict[str, jax.Array]:
         """Predicted rgb within [0, 1], float32[B, t, H, W, 3], and depth float32[B, t, H, W, 1]."""
         rgb_BtHWC, depth_BtHW1, _ = self.model.apply(
@@ -147,10 +159,10 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_choice("model.dtype", model["dtype"], DTYPES)
     check_choice("model.frame_encoder", model["frame_encoder"], FRAME_ENCODERS)
     check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
-    if model["depth_input"] == "fuse" and data["depth"] == "off":
+    if model["depth_input"] == "fuse" and data["depth"] == "off" and not model["depth_estimator"]:
         raise ConfigError(
             "configuration key 'data.depth' is 'off', but 'model.depth_input' is 'fuse'; "
-            "expected data.depth 'auto' or 'on'"
+            "expected data.depth 'auto' or 'on', or a model.depth_estimator"
         )
     for key in ("num_slots", "code_width", "patch", "unroll"):
         check_range(f"model.{key}", model[key], 1)
@@ -213,9 +225,17 @@ def _networks(config):
             f"configuration key 'data.resolution' is {resolution}, but 'loss.lpips' is on and its network "
             f"takes no less than {SMALLEST} px"
         )
-    return FrozenNetworks(
+    networks = FrozenNetworks(
         image_encoder, weights["lpips"] > 0, _depth_estimator(config), jnp.dtype(model["dtype"])
     )
+    # Runs from before this term was there have no such key.
+    if weights.get("relative_depth", 0.0) and not networks.depth_is_relative:
+        raise ConfigError(
+            "configuration key 'loss.relative_depth' is on, but 'model.depth_estimator' is "
+            f"{networks.depth_estimator!r}; expected a network of relative depth: depth-anything-vits14, "
+            "depth-anything-vitb14 or depth-anything-vitl14"
+        )
+    return networks
 
 
 def _depth_estimator(config):

@@ -5,43 +5,15 @@ import jax
 import numpy as np
 import pytest
 from rlds_writer import write_rlds
+from tool_cases import LENGTHS, SIZE, VARIANT, random_params, tool_config
 
 from data_pipelines.frame import Preprocessing
 from data_pipelines.rlds import open_split
 from data_pipelines.stream import open_stream
 from farsighted_jax.cli import clips
 from farsighted_jax.cli.run import Run, task_for, zero_batch
-from farsighted_jax.core import config as config_lib
 from farsighted_jax.lam.inference import LatentActions
 from farsighted_jax.lam.model import VARIANTS
-
-LENGTHS = {"train": (9, 5, 1, 4), "val": (6, 3)}
-FPS, SIZE = 5.0, 24
-
-
-def tool_config(data_dir):
-    config = config_lib.load("configs/lam_pretrain.py:tiny")
-    config.data.dir, config.data.mixture = str(data_dir), "tiny"
-    config.data.resolution, config.data.offsets_s = 16, (0.2, 0.6)
-    config.data.readers = 2
-    config.model.head, config.model.unroll = "pixels", 1
-    config.model.num_slots, config.model.code_width = 3, 5
-    config.quantizer.name, config.quantizer.codebook_size = "ema", 7
-    config.eval.batch_size = 4
-    return config
-
-
-def random_params(shapes):
-    """Parameters from numpy: compiling the model's own initialisation would take longer than all tests."""
-    rng = np.random.default_rng(0)
-
-    def leaf(path, shape):
-        name = path[-1].key
-        # Kernels alone are large: what tells clips apart is the image, not a learned vector.
-        scale = 2 * np.prod(shape.shape[-2:-1]) ** -0.5 if name == "kernel" else 0.05
-        return (rng.normal(scale=scale, size=shape.shape) + (name == "scale")).astype(shape.dtype)
-
-    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def far_apart(vectors, num):
@@ -65,8 +37,7 @@ def tool_model(tool_data):
     """An untrained model whose codebook lies among the vectors of the data, so that codes differ."""
     config = tool_config(tool_data)
     patch = pytest.MonkeyPatch()
-    # Smaller than any shipped variant, for the compiler's sake.
-    patch.setitem(VARIANTS, "tiny", {"width": 8, "encoder_depth": 1, "decoder_depth": 1, "num_heads": 2})
+    patch.setitem(VARIANTS, "tiny", VARIANT)
     task = task_for(config)
     patch.undo()
     shapes, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))

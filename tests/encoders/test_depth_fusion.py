@@ -62,3 +62,15 @@ def test_another_grid_than_that_of_the_tokens_is_refused(clip):
     tokens, depth, valid = clip
     with pytest.raises(ValueError, match=r"has 6 patches of 4 px a frame.*\[2, 3, 5, 6\]"):
         DepthFusion(PATCH).init(jax.random.key(0), tokens[:, :, :5], depth, valid)
+
+
+def test_relative_depth_is_not_taken_for_metric_depth(fusion, clip):
+    apply, params = fusion
+    plain = apply(opened(params), *clip)
+    told = apply(opened(params), *clip, None, np.array([True, False]))
+    np.testing.assert_array_equal(plain[1], told[1])
+    known_BTN = clip[2].reshape(B, T, 2, PATCH, 3, PATCH).any(axis=(3, 5)).reshape(B, T, 6)
+    assert np.abs(plain - told)[0].max(axis=-1)[known_BTN[0]].min() > 1e-3
+    nothing = np.zeros_like(clip[2])
+    unknown = apply(opened(params), *clip[:2], nothing, None, np.array([True, False]))
+    np.testing.assert_array_equal(unknown, apply(opened(params), *clip[:2], nothing))

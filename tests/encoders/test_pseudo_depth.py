@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from farsighted_jax.encoders.pseudo_depth import aligned_depth
+from farsighted_jax.encoders.pseudo_depth import LIMIT, aligned_depth, relative_depth
 
 B, H, W = 3, 9, 11
 SCALE_B, SHIFT_B = np.array([0.5, 2.0, 7.0]), np.array([0.1, -0.2, 0.0])
 align = jax.jit(aligned_depth, static_argnums=3)
+relative = jax.jit(relative_depth)
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,26 @@ def test_a_clip_keeps_its_axes(images):
     np.testing.assert_array_equal(one.depth_BHW1, clip.depth_BHW1[0])
     with pytest.raises(ValueError, match="max_depth_m is 0"):
         aligned_depth(p, depth, some_valid(1), 0)
+
+
+def test_relative_depth_does_not_know_scale_and_shift_and_keeps_motion(images):
+    p = images[0][None]
+    depth, known = relative(p)
+    assert known.all() and depth.shape == p.shape
+    np.testing.assert_allclose(np.median(depth[:, 0]), 0, atol=1e-6)
+    np.testing.assert_allclose(np.abs(depth[:, 0]).mean(), 1, rtol=1e-5)
+    np.testing.assert_allclose(depth, relative(7 * p - 2)[0], atol=1e-4)
+    nearer = p.copy()
+    nearer[:, 1] += 0.5
+    moved, _ = relative(nearer)
+    np.testing.assert_array_equal(moved[:, [0, 2]], depth[:, [0, 2]])
+    assert (moved[:, 1] < depth[:, 1]).all(), "nearer is smaller"
+
+
+def test_relative_depth_is_bounded_and_unknown_where_frame_0_is_flat(images):
+    p = np.stack([images[0], images[0]])
+    p[0, 0] = 0.7
+    p[1, 2] = 1e6
+    depth, known = relative(p)
+    assert not known[0].any() and not depth[0].any()
+    assert known[1].all() and np.unique(depth[1, 2]) == [-LIMIT] and np.abs(depth[1, :2]).max() < LIMIT

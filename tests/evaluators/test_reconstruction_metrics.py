@@ -88,3 +88,26 @@ def test_a_perceptual_distance_stands_beside_copy_and_shuffled(batch_of):
         assert result[name] == pytest.approx({"0.2": want, "0.4": want}, abs=1e-6)
     assert set(shapes) == {(3, 2, *batch["rgb"].shape[2:])}
     assert "lpips" not in result_of(batch, outputs)
+
+
+def test_relative_depth_is_counted_apart_after_scale_and_shift(batch_of):
+    batch = batch_of(np.random.default_rng(0), num=3, t=1)
+    batch["depth_valid"][:2] = False
+    depth = np.random.default_rng(1).normal(size=(3, 2, 16, 16, 1))
+    outputs = constant_outputs(batch, 0.5)
+    outputs["depth"] = 3 * depth[:, 1:] + 7
+    outputs["depth"][1] = -outputs["depth"][1]
+    outputs["depth_shuffled"], outputs["shuffle_valid"] = 0 * outputs["depth"], np.ones((3, 1), bool)
+    relative_BT = np.array([[True, True], [True, True], [False, False]])
+    functions = LatentActionFunctions(None, None, 8, 2, relative_depth=lambda _: (depth, relative_BT))
+    evaluator = Reconstruction(Setup(8, 2, functions=functions))
+    evaluator.update(batch, outputs)
+    result = evaluator.result()
+    spread_B = np.abs(depth[:, 1] - depth[:, 1].mean(axis=(1, 2, 3), keepdims=True)).mean(axis=(1, 2, 3))
+    # Exact in the first clip; in the second near and far are swapped, which is no better than flat.
+    assert result["depth_relative_error"]["0.2"] == pytest.approx(spread_B[1] / 2)
+    assert result["depth_relative_error_shuffled"]["0.2"] == pytest.approx(spread_B[:2].mean())
+    assert result["depth_relative_error_copy"]["0.2"] == pytest.approx(spread_B[:2].mean(), rel=0.02)
+    assert result["num_depth_relative"] == {"0.2": 2} and result["num_depth"] == {"0.2": 1}
+    plain = result_of(batch, outputs)
+    assert plain == {name: values for name, values in result.items() if "relative" not in name}

@@ -10,7 +10,7 @@ from lam_cases import B, T, U, V, Z, gradient_and_aux, jitted, random_batch
 from tiny_networks import PATCH, TOKEN_WIDTH, random_network, use_tiny_networks
 
 from farsighted_jax.core import tree
-from farsighted_jax.core.batch import BatchError, transition_valid
+from farsighted_jax.core.batch import transition_valid
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.model import FarsightedLam
 from farsighted_jax.lam.networks import FrozenNetworks
@@ -170,7 +170,8 @@ def filling(request, batch):
     @jax.jit
     def filled(batch):
         inputs = networks.encoder_inputs(params, encoder_inputs(model, networks, batch))
-        assert inputs.keys() == {"rgb_BTHWC", "time_s_BT", "depth_BTHW1", "depth_valid_BTHW1"}
+        kind = set() if request.param else {"depth_relative_B"}
+        assert inputs.keys() == {"rgb_BTHWC", "time_s_BT", "depth_BTHW1", "depth_valid_BTHW1"} | kind
         return inputs["depth_BTHW1"], inputs["depth_valid_BTHW1"]
 
     return request.param, filled, batch
@@ -209,11 +210,3 @@ def test_a_relative_estimate_is_aligned_to_the_sensor(filling):
     holes = ~batch["depth_valid"] & batch["frame_valid"][:, :, None, None, None]
     there, here = (np.asarray(filled(b)[0])[holes] for b in (batch, nearer))
     np.testing.assert_allclose(there - 1.0, here, atol=2e-2)
-
-
-def test_an_estimator_without_any_depth_to_align_to_is_an_error(batch):
-    networks = FrozenNetworks(depth_estimator="depth-anything-tiny")
-    model = FarsightedLam(8, 1, 1, 2, num_slots=Z, code_width=U, patch=PATCH, depth_input="fuse")
-    without = {name: array for name, array in batch.items() if not name.startswith("depth")}
-    with pytest.raises(BatchError, match="depth_center.*measured depth to be aligned to"):
-        encoder_inputs(model, networks, without)

@@ -86,3 +86,44 @@ def test_quantizer_losses_move_the_right_side():
         assert bool(np.any(to_encoder)) is moves_encoder
         assert bool(np.any(to_code)) is not moves_encoder
         np.testing.assert_array_equal(loss(encoded, code), np.ones((1, 2)))
+
+
+@pytest.fixture(scope="module")
+def aligned_error():
+    """predicted, target -> sum of squares after alignment, and its gradient for the prediction."""
+
+    def error(predicted, target):
+        return jnp.square(depth.aligned(predicted, target) - target).sum()
+
+    return jax.jit(jax.value_and_grad(error))
+
+
+def test_alignment_is_that_of_least_squares(scene):
+    target = scene["target"]
+    predicted = 3 * target + scene["predicted"] - 5
+    found = depth.aligned(predicted, target)
+    for place in np.ndindex(2, 3):
+        line = np.polyfit(predicted[place].ravel(), target[place].ravel(), 1)
+        np.testing.assert_allclose(found[place], np.polyval(line, predicted[place]), atol=1e-4)
+
+
+def test_scale_and_shift_of_a_prediction_change_nothing(scene, aligned_error):
+    target = scene["target"]
+    predicted = target + scene["predicted"]
+    error, gradient = aligned_error(predicted, target)
+    again, smaller = aligned_error(20 * predicted + 3, target)
+    assert float(again) == pytest.approx(float(error), rel=1e-4)
+    np.testing.assert_allclose(20 * smaller, gradient, atol=1e-4)
+    along_scale, along_shift = (np.sum(gradient * part) for part in (predicted, np.ones_like(predicted)))
+    assert abs(along_scale) < 1e-3 and abs(along_shift) < 1e-3 < np.abs(gradient).max()
+
+
+def test_near_and_far_are_not_turned_over_and_a_constant_prediction_learns(scene, aligned_error):
+    target = scene["target"]
+    right, wrong = (float(aligned_error(sign * target, target)[0]) for sign in (1, -1))
+    spread = np.square(target - target.mean(axis=(2, 3, 4), keepdims=True)).sum()
+    assert right < 1e-4 * spread and wrong > spread
+    for start in (0.3 * scene["predicted"] - target, np.zeros_like(target)):
+        _, gradient = aligned_error(start, target)
+        assert np.isfinite(gradient).all()
+        assert np.sum(gradient * target) < -1e-3, "a step down the gradient goes towards the target"
