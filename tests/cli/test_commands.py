@@ -87,7 +87,6 @@ def test_train_stop_resume_evaluate(config, tmp_path):
     assert {
         "train/rgb",
         "train/depth",
-        "train/commit",
         "train/samples_per_s",
         "train/input_stall_share",
     } <= parts[0].keys()
