@@ -68,9 +68,7 @@ class Backbone(nn.Module):
     def setup(self):
         """Makes the parts; flax calls it."""
         self.positions = GroupPositions(self.layout, self.width)
-        self.transformer = PrefixTransformer(
-            self.depth, self.num_heads, self.unroll, self.remat, self.dtype
-        )
+        self.transformer = PrefixTransformer(self.depth, self.num_heads, self.unroll, self.remat, self.dtype)
 
     def __call__(
         self,

@@ -74,7 +74,9 @@ def _checked(context, name, axes, lead, width):
     valid = getattr(context, valid_name)
     if part is None or part.shape[1:] != (*axes, width):
         found = None if part is None else list(part.shape)
-        raise PolicyError(f"context.{name}: expected [B, {', '.join(map(str, (*axes, width)))}], found {found}")
+        raise PolicyError(
+            f"context.{name}: expected [B, {', '.join(map(str, (*axes, width)))}], found {found}"
+        )
     shape = (part.shape[0], *axes[:lead])
     if valid is None:
         return part, jnp.ones(shape, bool)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from farsighted_jax.policy.backbone import Backbone
-from farsighted_jax.policy.context import Context
+from farsighted_jax.policy.context import Context, flat_context
 from farsighted_jax.policy.layout import Layout
 
 LAYOUT = Layout(
@@ -54,3 +54,31 @@ def visible_params(params, seed=9):
 
 def smaller(**sizes):
     return dataclasses.replace(LAYOUT, **sizes)
+
+
+def filled_context(context, layout=LAYOUT):
+    """With every validity spelled out."""
+    B, T, P = len(context.language), layout.frames, layout.views
+    shapes = {"language_valid": (B, layout.language), "frame_valid": (B, T, P), "proprio_valid": (B, 1)}
+    ones = {name: np.ones(shape, bool) for name, shape in shapes.items() if getattr(context, name) is None}
+    return context._replace(**ones)
+
+
+def split_context(context):
+    """Its floats and its validity, as two dicts: one to differentiate by, one not."""
+    fields = filled_context(context)._asdict()
+    valid = {name: fields.pop(name) for name in list(fields) if name.endswith("_valid")}
+    return fields, valid
+
+
+def output_sum(model, params, parts, codes, weights, valid, code_valid, plan_hidden):
+    """A number that depends on every hidden state of the groups whose weight is not 0; see `split_context`.
+
+    Of the context those of valid tokens alone: nobody reads the others.
+    """
+    context = Context(**parts, **valid)
+    hidden = model.apply(params, context, codes, code_valid, plan_hidden)
+    valid_BS = flat_context(context, model.layout, model.width)[1]
+    read = {**hidden, "context": hidden["context"] * valid_BS[..., None]}
+    direction_D = normal(5, model.width)
+    return sum((weights[group] * (part @ direction_D)).sum() for group, part in read.items())

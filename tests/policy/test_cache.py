@@ -23,21 +23,23 @@ def one_pass(run):
     return run(context(), random_codes(), None, HIDDEN, EMBODIMENT)
 
 
-def by_groups(model, context, codes):
-    """Hidden states and the cache after each group."""
+def both_ways(model, context, codes):
+    """Hidden states and caches, with the plan in one go and, on the same cache, code by code."""
     hidden, caches = {}, {}
     hidden["context"], caches["context"] = model.encode_context(context)
     hidden["vision"], caches["vision"] = model.extend(caches["context"], "vision")
-    hidden["plan"], caches["plan"] = model.extend(caches["vision"], "plan", codes)
-    hidden["action"], _ = model.extend(caches["plan"], "action", EMBODIMENT, plan_hidden_B=HIDDEN)
-    return hidden, caches
+    plan, caches["plan"] = model.extend(caches["vision"], "plan", codes)
+    code_by_code, caches["code by code"] = decoded(model, caches["vision"], codes)
+    actions = [
+        model.extend(caches[way], "action", EMBODIMENT, plan_hidden_B=HIDDEN)[0]
+        for way in ("plan", "code by code")
+    ]
+    at_once = {**hidden, "plan": plan, "action": actions[0]}
+    return {"at once": at_once, "code by code": {"plan": code_by_code, "action": actions[1]}}, caches
 
 
-def by_codes(model, context, codes):
-    """The same, the plan one token at a time, with an index that is traced."""
-    hidden = {}
-    hidden["context"], cache = model.encode_context(context)
-    hidden["vision"], cache = model.extend(cache, "vision")
+def decoded(model, cache, codes):
+    """One token of the plan at a time, with an index that is traced; what stands at BOS is not read."""
     token_nBD = jnp.concatenate([jnp.full_like(codes[:, :1], jnp.nan), codes], axis=1).swapaxes(0, 1)
 
     def step(plan, token_and_index):
@@ -46,38 +48,32 @@ def by_codes(model, context, codes):
 
     indices = jnp.arange(LAYOUT.num_codes + 1)
     plan, hidden_nBD = jax.lax.scan(step, model.empty_plan(cache), (token_nBD, indices))
-    hidden["plan"] = hidden_nBD.swapaxes(0, 1)
-    cache = model.with_plan(cache, plan)
-    hidden["action"], _ = model.extend(cache, "action", EMBODIMENT, plan_hidden_B=HIDDEN)
-    return hidden, {"plan": cache}
+    return hidden_nBD.swapaxes(0, 1), model.with_plan(cache, plan)
 
 
 @pytest.fixture(scope="module")
-def caches(model, params):
-    return {
-        way: jax.jit(lambda *inputs, way=way: model.apply(params, *inputs, method=way))(
-            context(), random_codes()
-        )
-        for way in (by_groups, by_codes)
-    }
+def cached(model, params):
+    return jax.jit(lambda *inputs: model.apply(params, *inputs, method=both_ways))(context(), random_codes())
 
 
-@pytest.mark.parametrize("group", LAYOUT.groups)
-@pytest.mark.parametrize("way", [by_groups, by_codes])
-def test_cached_equals_uncached(caches, one_pass, way, group):
-    np.testing.assert_allclose(caches[way][0][group], one_pass[group], atol=1e-5, rtol=0)
+@pytest.mark.parametrize(
+    ("way", "group"),
+    [*(("at once", group) for group in LAYOUT.groups), ("code by code", "plan"), ("code by code", "action")],
+)
+def test_cached_equals_uncached(cached, one_pass, way, group):
+    np.testing.assert_allclose(cached[0][way][group], one_pass[group], atol=1e-5, rtol=0)
 
 
-def test_a_later_group_leaves_the_cache_of_an_earlier_one_as_it_is(caches):
-    stages = caches[by_groups][1]
-    for earlier, later in (("context", "vision"), ("vision", "plan")):
+def test_a_later_group_leaves_the_cache_of_an_earlier_one_as_it_is(cached):
+    stages = cached[1]
+    for earlier, later in (("context", "vision"), ("vision", "plan"), ("vision", "code by code")):
         size = stages[earlier].valid_BS.shape[1]
         for kept, extended in zip(stages[earlier].seen, stages[later].seen, strict=True):
             np.testing.assert_array_equal(kept, extended[:, :, :size])
 
 
-def test_a_plan_decoded_code_by_code_fills_the_same_cache(caches):
-    found, wanted = caches[by_codes][1]["plan"], caches[by_groups][1]["plan"]
+def test_a_plan_decoded_code_by_code_fills_the_same_cache(cached):
+    found, wanted = cached[1]["code by code"], cached[1]["plan"]
     assert found.groups == wanted.groups == ("context", "vision", "plan")
     for left, right in zip(found.seen, wanted.seen, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-5)
@@ -105,4 +101,6 @@ def test_groups_out_of_turn_are_refused(model, params):
         jax.eval_shape(model.apply, params, context())
     none = backbone(smaller(transitions=0))
     with pytest.raises(PolicyError, match="'plan' cannot follow"):
-        jax.eval_shape(lambda c: none.bind(params).extend(none.bind(params).encode_context(c)[1], "plan"), context())
+        jax.eval_shape(
+            lambda c: none.bind(params).extend(none.bind(params).encode_context(c)[1], "plan"), context()
+        )
