@@ -122,7 +122,7 @@ class PrefixTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BQD, mask_B1QS, past=None, buffer=None, index=None):
-        """As `PrefixAttention`, through all layers and a last norm; KeyValues have the layer axis in front."""
+        """As `PrefixAttention`, then a last norm; KeyValues of all layers."""
         # Within a scan nothing can be merged with its second computation anyway.
         block_type = nn.remat(PrefixBlock, prevent_cse=False) if self.remat else PrefixBlock
         scan = nn.scan(

@@ -1,4 +1,4 @@
-"""Who sees whom, by derivative of the whole network: exactly zero where the table says so, and nowhere else."""
+"""Who sees whom, by derivative of the whole network: zero where the table says so and nowhere else."""
 
 import jax
 import jax.numpy as jnp
