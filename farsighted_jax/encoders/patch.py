@@ -32,7 +32,7 @@ class PatchEncoder(nn.Module):
         rows, columns = grid_size(H, W, cell)
         x = patchify(rgb_BTHWC.astype(self.dtype) - 0.5, cell)
         x = nn.gelu(nn.Dense(half, dtype=self.dtype, name="cell")(x))
-        x = nn.Conv(self.width // 2, (3, 3), dtype=self.dtype, name="mix")(x.reshape(-1, rows, columns, half))
+        x = nn.Conv(half, (3, 3), dtype=self.dtype, name="mix")(x.reshape(-1, rows, columns, half))
         x = nn.gelu(x).reshape(*lead, rows, columns, half)
         return nn.Dense(self.width, dtype=self.dtype, name="merge")(patchify(x, 2))
 
