@@ -19,6 +19,7 @@ from data_pipelines.frame import (
     prepare_depth,
     prepare_rgb,
 )
+from data_pipelines.language.instructions import Instructions
 from data_pipelines.rlds import RldsSplit
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
 from farsighted_jax.core.normalization import ArrayStatistics, Normalizer, normalize_depth
@@ -49,7 +50,11 @@ class Source:
 
 
 class Assembler:
-    """Knows the shapes of a batch and fills its rows; safe to use from threads."""
+    """Knows the shapes of a batch and fills its rows; safe to use from threads.
+
+    Attributes:
+      instructions: what makes its texts, or None.
+    """
 
     def __init__(
         self,
@@ -60,8 +65,10 @@ class Assembler:
         normalization: str,
         with_depth: bool,
         depth_noise: float = 0.0,
+        instructions: Instructions | None = None,
     ):
-        """Takes the datasets in the order of their index in the mixture."""
+        """Takes the datasets in the order of their index in the mixture; None leaves out the text."""
+        self.instructions = instructions
         self._sources, self._preprocessing = tuple(sources), preprocessing
         self._horizon, self._with_depth, self._depth_noise = action_horizon, with_depth, depth_noise
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
@@ -92,6 +99,9 @@ class Assembler:
         if self._state_width:
             batch["proprio"] = np.zeros((num_rows, self._state_width), np.float32)
             batch["proprio_valid"] = np.zeros((num_rows, self._state_width), bool)
+        if self.instructions:
+            batch["text"] = np.zeros((num_rows, self.instructions.length), np.int32)
+            batch["text_valid"] = np.zeros((num_rows, self.instructions.length), bool)
         for name in ("dataset", "episode", "step"):
             batch[name] = np.full(num_rows, -1, np.int32)
         return batch
@@ -194,6 +204,8 @@ class Assembler:
         start, dataset = int(window.frames[0]), batch["dataset"][row]
         if source.depth is not None:
             batch["depth_center"][row], batch["depth_scale"][row] = source.depth
+        if self.instructions:
+            self.instructions.write(episode.instruction, batch["text"][row], batch["text_valid"][row])
         if source.action is not None:
             spec = source.split.spec.action
             # What follows the window is not needed: an episode may have thousands of steps.

@@ -21,6 +21,19 @@ def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def user_folder() -> Path:
+    """Where the user's cache of this project is: FARSIGHTED_CACHE, or in the user's cache folder."""
+    chosen = os.environ.get(ENVIRONMENT)
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farsighted"
+
+
+def pretrained_folder(model: str) -> Path:
+    """Where converted weights of a model, and their tokenizer, are looked for by name."""
+    return user_folder() / "pretrained" / model
+
+
 def cache_path(folder: str | os.PathLike, file_name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     """Local path of a file derived from the dataset in `folder`.
 
@@ -37,8 +50,7 @@ def cache_path(folder: str | os.PathLike, file_name: str, cache_dir: str | os.Pa
     folder = os.fspath(folder)
     if not chosen and not is_remote(folder) and _writable(folder):
         return Path(folder) / f".farsighted-{file_name}"
-    if not chosen:
-        chosen = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farsighted"
+    chosen = chosen or user_folder()
     place = folder if is_remote(folder) else os.path.realpath(folder)
     digest = hashlib.sha256(place.encode()).hexdigest()[:16]
     return Path(chosen).expanduser() / f"{os.path.basename(place.rstrip('/'))}-{digest}" / file_name

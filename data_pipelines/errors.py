@@ -26,5 +26,9 @@ class RecordError(DatasetError):
         return type(self)(self.path, self.record, self.reason, context)
 
 
+class TokenizerError(DatasetError):
+    """A tokenizer is absent, damaged or not one; the message names the file."""
+
+
 class NonFiniteError(RecordError):
     """An action or a state is NaN or Inf."""

@@ -17,6 +17,7 @@ from data_pipelines import mixture
 from data_pipelines.assemble import Assembler, Source
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
+from data_pipelines.language.instructions import Instructions, tokenizer_for
 from data_pipelines.prefetch import read_ahead
 from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.sampler import Sampler
@@ -94,6 +95,7 @@ def open_stream(
         normalization=settings.normalization,
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
+        instructions=_instructions(settings),
     )
     check(assembler.empty(1))
     rows = batch_size // process_count
@@ -124,6 +126,7 @@ class Stream:
       num_windows: windows of all datasets together.
       num_batches: batches of one `epoch`.
       batch_size: rows of the global batch.
+      tokenizer: of the instructions, or None without text in the batches.
     """
 
     def __init__(self, *, settings, sources, assembler, schedule, statistics, batch_size, rows, seed, train):
@@ -137,6 +140,7 @@ class Stream:
         self.specs: dict[str, DatasetSpec] = {name: source.split.spec for name, source in sources.items()}
         self.preprocessing = settings.preprocessing(train)
         self._settings, self._sources, self._assembler = settings, sources, assembler
+        self.tokenizer = assembler.instructions and assembler.instructions.tokenizer
         self._rows, self._seed = rows, seed
         self._augment = train and settings.augment
         self._num_scales = len(next(iter(sources.values())).steps)
@@ -157,8 +161,10 @@ class Stream:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What was left out: per dataset at opening, and frames that could not be read since."""
+        """What was left out: per dataset at opening; since then frames not read, and texts (if read) cut."""
         counts: dict[str, Any] = {"unread_frames": self._num_unread}
+        if self._assembler.instructions:
+            counts |= self._assembler.instructions.counts
         for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
             lengths, windows = source.lengths, self._windows[name]
             skipped = self.statistics[name]["num_skipped"]
@@ -272,6 +278,12 @@ def _check_division(batch_size, process_index, process_count, windows_per_episod
             f"batch_size {batch_size} is not a positive multiple of {process_count} host(s) times "
             f"{windows_per_episode} window(s) per episode"
         )
+
+
+def _instructions(settings):
+    if not settings.text_tokenizer:
+        return None
+    return Instructions(tokenizer_for(settings.text_tokenizer), settings.text_length)
 
 
 def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:

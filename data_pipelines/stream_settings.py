@@ -38,6 +38,8 @@ class StreamSettings:
       cache_dir: folder of derived files; "" for the default, see `cache.cache_path`.
       normalization: one word of `core.normalization.MODES`.
       timeout_s: longest wait for a batch.
+      text_tokenizer: "" for batches without text, "bytes", or see `instructions.tokenizer_for`.
+      text_length: tokens L of an instruction, its end included; longer ones are cut.
     """
 
     dir: str
@@ -60,6 +62,8 @@ class StreamSettings:
     offset_scales: tuple[float, ...] = (1.0,)
     whole_windows: bool = False
     depth_noise: float = 0.0
+    text_tokenizer: str = ""
+    text_length: int = 64
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
@@ -67,6 +71,8 @@ class StreamSettings:
         check_choice("data.normalization", self.normalization, MODES)
         for name in ("resolution", "action_horizon", "windows_per_episode"):
             check_range(f"data.{name}", getattr(self, name), low=1)
+        # Of one token nothing but the end would be left.
+        check_range("data.text_length", self.text_length, low=2)
         for name in ("shift", "jitter", "depth_noise"):
             check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
         if not self.offset_scales:

@@ -21,6 +21,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--file", help="file in the repository (default: see --list)")
     parser.add_argument("--revision", default="", help="branch, tag or commit of the repository")
     parser.add_argument("--sha256", default="", help="refuse weights with another SHA-256")
+    parser.add_argument(
+        "--tokenizer", help="tokenizer.json of a text model (default: the one beside its weights)"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", help="folder to write (default: in the cache, where models look by name)")
     flags = arguments.parse_flags(parser, argv)
@@ -44,7 +47,33 @@ def run(flags: argparse.Namespace) -> dict[str, str]:
         raise source.SourceError(f"{flags.model} is in no repository that we know of: give --source FILE")
     found = source.located(place, revision=flags.revision, sha256=flags.sha256, file=flags.file or entry.file)
     out = Path(flags.out) if flags.out else folder.default_folder(flags.model)
-    return {"folder": str(out), **folder.convert(flags.model, found, out, dtype=flags.dtype, models=MODELS)}
+    tokenizer, absence = tokenizer_of(entry, place, flags)
+    about = folder.convert(flags.model, found, out, dtype=flags.dtype, tokenizer=tokenizer, models=MODELS)
+    if absence and "tokenizer_sha256" not in about:
+        about = {**about, "tokenizer": absence}
+    return {"folder": str(out), **about}
+
+
+def tokenizer_of(entry, place: str, flags: argparse.Namespace) -> tuple[Path | None, str]:
+    """The tokenizer's file, or None and, for a model of texts, why there is none and what to do."""
+    from farsighted_jax.pretrained import source
+
+    if flags.tokenizer:
+        if not Path(flags.tokenizer).is_file():
+            raise source.SourceError(f"--tokenizer {flags.tokenizer}: no such file")
+        return Path(flags.tokenizer), ""
+    if not entry.tokenizer:
+        return None, ""
+    try:
+        found = source.companion(
+            place, entry.tokenizer, revision=flags.revision, repository=entry.tokenizer_repository
+        )
+        reason = f"no {entry.tokenizer} beside the weights"
+    except source.SourceError as error:
+        # The weights are here and may be all that is wanted.
+        found, reason = None, str(error)
+    again = f"{reason}; to have it in the folder, remove that and convert again with --tokenizer FILE"
+    return found, "" if found else again
 
 
 def listing() -> str:

@@ -27,6 +27,7 @@ EXTRAS = {
     "build": ("tensorflow",),
     "gcs": ("gcsfs",),
     "convert": ("safetensors", "huggingface_hub"),
+    "text": ("tokenizers",),
     "parity": ("torch", "transformers"),
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld",),

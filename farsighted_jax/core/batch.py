@@ -59,6 +59,8 @@ FIELDS: dict[str, Field] = {
     "action_sum_valid": Field("bool", "BtM", "False where frame k is missing and in padded dimensions"),
     "proprio": Field("float32", "BI", "normalised robot state at frame 0"),
     "proprio_valid": Field("bool", "BI", "False in padded dimensions"),
+    "text": Field("int32", "BL", "tokens of the instruction, the end token last"),
+    "text_valid": Field("bool", "BL", "False in padding, all of it without an instruction"),
     "dataset": Field("int32", "B", "index of the dataset in the mixture", required=True),
     "episode": Field("int32", "B", "index of the episode in its split", required=True),
     "step": Field("int32", "B", "step of frame 0 in its episode", required=True),

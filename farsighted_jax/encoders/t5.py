@@ -76,6 +76,24 @@ def relative_bucket(offset, num_buckets: int = 32, max_distance: int = 128) -> n
     return (np.where(distance < exact, distance, far) + half * (offset > 0)).astype(np.int32)
 
 
+def checked_text(token_BL, mask_BL):
+    """The token ids, with 0 where the mask is False.
+
+    An id outside an embedding's table would be filled with NaN, which no mask holds back.
+
+    Raises:
+      EncoderError: ids or a mask of another shape or dtype.
+    """
+    if token_BL.ndim != 2 or not jnp.issubdtype(token_BL.dtype, jnp.integer):
+        raise EncoderError(f"expected token ids int[B, L], found {token_BL.dtype}{list(token_BL.shape)}")
+    if mask_BL.shape != token_BL.shape or mask_BL.dtype != jnp.bool_:
+        raise EncoderError(
+            f"expected a mask bool{list(token_BL.shape)} (True where a token is real), "
+            f"found {mask_BL.dtype}{list(mask_BL.shape)}"
+        )
+    return jnp.where(mask_BL, token_BL, 0)
+
+
 class T5Attention(nn.Module):
     """Self-attention whose logits are not scaled: the initial weights are instead.
 
@@ -215,10 +233,8 @@ class T5Encoder(nn.Module):
         Raises:
           EncoderError: ids or a mask of another shape or dtype.
         """
-        self._check(token_BL, mask_BL)
+        token_BL = checked_text(token_BL, mask_BL)
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        # An id outside the table would be filled with NaN, which no mask holds back.
-        token_BL = jnp.where(mask_BL, token_BL, 0)
         x_BLE = nn.Embed(self.vocabulary, self.width, **dtypes, name="embedding")(token_BL)
         scanned = nn.scan(
             lambda block, x_BLE, *rest: (block(x_BLE, *rest), None),
@@ -232,15 +248,6 @@ class T5Encoder(nn.Module):
         x_BLE, _ = scanned(block, x_BLE, self._bias(token_BL.shape[1]), mask_BL[:, None, None, :])
         x_BLE = nn.RMSNorm(epsilon=EPSILON, **dtypes, name="final_norm")(x_BLE)
         return jnp.where(mask_BL[..., None], x_BLE, 0)
-
-    def _check(self, token_BL, mask_BL):
-        if token_BL.ndim != 2 or not jnp.issubdtype(token_BL.dtype, jnp.integer):
-            raise EncoderError(f"expected token ids int[B, L], found {token_BL.dtype}{list(token_BL.shape)}")
-        if mask_BL.shape != token_BL.shape or mask_BL.dtype != jnp.bool_:
-            raise EncoderError(
-                f"expected a mask bool{list(token_BL.shape)} (True where a token is real), "
-                f"found {mask_BL.dtype}{list(mask_BL.shape)}"
-            )
 
     def _bias(self, length):
         """What a relative position adds to the logits of every block, float32[1, A, L, S]."""

@@ -62,8 +62,13 @@ class MultiHeadAttention(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BTSD):
-        """Maps float[B, T, S, D] to the same shape."""
+    def __call__(self, x_BTSD, mask_BAQS=None):
+        """Maps float[B, T, S, D], or float[B, S, D] within one frame, to the same shape.
+
+        Args:
+          x_BTSD: tokens.
+          mask_BAQS: see `attention`, with B * T for B; none over time.
+        """
         *_, S, D = x_BTSD.shape
         heads = (*x_BTSD.shape[:-1], self.num_heads, D // self.num_heads)
         q, k, v = (
@@ -74,5 +79,5 @@ class MultiHeadAttention(nn.Module):
             out = causal_attention_over_time(q, k, v)
         else:
             folded = (-1, S, self.num_heads, D // self.num_heads)
-            out = attention(q.reshape(folded), k.reshape(folded), v.reshape(folded))
+            out = attention(q.reshape(folded), k.reshape(folded), v.reshape(folded), mask_BAQS)
         return nn.Dense(D, dtype=self.dtype, name="out")(out.reshape(x_BTSD.shape))

@@ -45,6 +45,8 @@ class PretrainedModel:
       config: what the config.json beside the weights must say, where there is
         one: key -> allowed values, None for an absent key. It tells networks
         apart whose weights have the same names and shapes.
+      tokenizer: file with the tokenizer of its texts that stands beside the weights, "" for none.
+      tokenizer_repository: where that file is, if not beside them.
     """
 
     module: Callable[..., nn.Module]
@@ -53,6 +55,8 @@ class PretrainedModel:
     repository: str = ""
     file: str = "model.safetensors"
     config: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    tokenizer: str = ""
+    tokenizer_repository: str = ""
 
     def abstract_params(self, dtype=np.float32) -> dict[str, Any]:
         """Shapes of all parameters as nested dicts; allocates nothing."""

@@ -7,7 +7,6 @@ It has the layout of a run's `frozen/` folder: `params/` as Orbax writes it and
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 
+from data_pipelines.cache import pretrained_folder
+from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
 from farsighted_jax.checkpoint import digest, manifest, restore
 from farsighted_jax.pretrained.entry import PretrainedModel, check_config, converted_params
 from farsighted_jax.pretrained.models import MODELS, model_named
@@ -39,7 +40,7 @@ class Pretrained:
     Attributes:
       params: nested dicts of arrays.
       about: "model", "layout", "source", "sha256" (of the source's files), "dtype"
-        and "digest" (of all parameters).
+        and "digest" (of all parameters); "tokenizer_sha256" where a tokenizer came with them.
     """
 
     params: dict[str, Any]
@@ -48,14 +49,17 @@ class Pretrained:
 
 def default_folder(model: str) -> Path:
     """Where `farsighted convert` writes and `load` looks, unless told otherwise."""
-    base = os.environ.get("FARSIGHTED_CACHE")
-    if not base:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farsighted"
-    return Path(base) / "pretrained" / model
+    return pretrained_folder(model)
 
 
 def convert(
-    model: str, source: Source, out: Path, *, dtype: str = "float32", models: Mapping = MODELS
+    model: str,
+    source: Source,
+    out: Path,
+    *,
+    dtype: str = "float32",
+    tokenizer: Path | None = None,
+    models: Mapping = MODELS,
 ) -> dict[str, str]:
     """Reads weights, renames them by the model's table and writes a folder.
 
@@ -64,6 +68,7 @@ def convert(
       source: see `source.located`.
       out: folder to write; one that holds the same weights already is left alone.
       dtype: "float32" or "bfloat16".
+      tokenizer: file that is copied into the folder, as `tokenizer.json`.
       models: the table.
 
     Returns:
@@ -88,22 +93,30 @@ def convert(
         "dtype": dtype,
         "digest": digest.tree_digest(digests),
     }
+    if tokenizer is not None:
+        about["tokenizer_sha256"] = manifest.file_sha256(tokenizer)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         there = _about(out)
-        if all(there.get(key) == about[key] for key in ("model", "digest")):
+        # A folder that has a tokenizer is not poorer for weights that came without one.
+        same = {"model", "digest", "tokenizer_sha256"} & about.keys()
+        if all(there.get(key) == about[key] for key in same):
             return there
         raise PretrainedFolderError(f"{out}: there already, with other content; remove it or choose another")
-    write(out, params, digests, about)
+    write(out, params, digests, about, {TOKENIZER: tokenizer} if tokenizer else {})
     return about
 
 
-def write(out: Path, params, digests: Mapping[str, str], about: Mapping[str, str]) -> None:
-    """Writes a folder that is either complete or not there."""
+def write(
+    out: Path, params, digests: Mapping[str, str], about: Mapping[str, str], files: Mapping[str, Path] = {}
+) -> None:
+    """Writes a folder that is either complete or not there, with copies of `files` (name -> file)."""
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(partial.absolute() / ITEM, params)
+    for name, path in files.items():
+        shutil.copyfile(path, partial / name)
     manifest.write(partial, {"digests": {ITEM: dict(digests)}, "pretrained": dict(about)})
     if out.is_dir():
         out.rmdir()

@@ -80,6 +80,34 @@ def located(
     return Source(path, origin, found)
 
 
+def companion(
+    source: str, file: str, *, revision: str = "", repository: str = "", cache: Path | None = None
+) -> Path | None:
+    """A small file that belongs to weights, such as a tokenizer: beside them, or in a repository.
+
+    Args:
+      source: of the weights, as `located` takes it. Beside a path only the folder is searched.
+      file: its name.
+      revision: of `source`, if that is a repository.
+      repository: another one that has the file, where `source` is a repository without it.
+      cache: of the hub; its own by default.
+
+    Returns:
+      The file, or None where there is none.
+
+    Raises:
+      SourceError: a repository has to be asked and cannot be.
+    """
+    if Path(source).exists():
+        folder = Path(source) if Path(source).is_dir() else Path(source).parent
+        return folder / file if (folder / file).is_file() else None
+    for place, commit in ((source, revision or "main"), (repository, "main")):
+        found = place and (_cached(place, commit, file, cache) or _fetched(place, commit, file, cache))
+        if found:
+            return found
+    return None
+
+
 def weights_sha256(files: list[Path]) -> str:
     """SHA-256 of a file; of several, that of the lines that `sha256sum *` prints for them, sorted by name."""
     digests = {path.name: file_sha256(path) for path in files}

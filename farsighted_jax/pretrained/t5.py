@@ -10,10 +10,13 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
 from farsighted_jax.encoders.t5 import VARIANTS, t5_encoder
 from farsighted_jax.pretrained.entry import Layout, PretrainedModel
 from farsighted_jax.pretrained.rename import Rule, transposed
 
+# All versions have one vocabulary; the repositories of 1.1 have it in sentencepiece's own format alone.
+TOKENIZER_REPOSITORY = "google-t5/t5-base"
 IGNORED = (r"^decoder\.", r"^lm_head\.weight$")
 _ATTENTION = "encoder.block.{i}.layer.0"
 _FORWARD = "encoder.block.{i}.layer.1"
@@ -66,6 +69,8 @@ def model_named(variant: str) -> PretrainedModel:
         inputs=(jax.ShapeDtypeStruct((1, 2), np.int32), jax.ShapeDtypeStruct((1, 2), np.bool_)),
         layouts=layouts(gated),
         repository=f"{'google' if gated else 'google-t5'}/{_hub_name(variant)}",
+        tokenizer=TOKENIZER,
+        tokenizer_repository=TOKENIZER_REPOSITORY,
     )
 
 
