@@ -74,5 +74,6 @@ def get_config(arg=None):
     config.eval.evaluators = ("codebook", "gap_robustness")
     config.eval.gap_multiples = MULTIPLES
     config.eval.fit_batches = 24
+    config.eval.gap_batches = 24
     change(config, VARIANTS[arg or "full"])
     return config

@@ -151,6 +151,7 @@ def get_config(arg=None):
                 "batch_size": 16 if tiny else 64,
                 "fit_batches": 64,  # training batches a probe is fitted on
                 "gap_multiples": (1, 2, 4, 8),  # of offsets_s, for the evaluator "gap_robustness"
+                "gap_batches": 0,  # batches scored at each of them, drawn at random; 0: every window
             },
         }
     )

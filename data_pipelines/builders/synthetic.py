@@ -25,7 +25,7 @@ FILE_FORMATS = ("array_record", "tfrecord")
 DEPTH_UNIT_M = 0.001
 NUM_EPISODES = {"train": 400, "val": 50}
 # Long episodes are fewer.
-LONG = {"train": 160, "val": 12}
+LONG = {"train": 160, "val": 36}
 
 
 def dataset_name(level: str) -> str:

@@ -164,6 +164,14 @@ def _some_batches(run, stream):
     return itertools.islice(_shuffled_batches(stream), run.config.eval.fit_batches)
 
 
+def _gap_scored(run, stream):
+    """All windows, or so many batches of them, the same ones for every model with these gaps."""
+    most = run.config.eval.get("gap_batches", 0)
+    if not most or stream.num_windows <= most * stream.batch_size:
+        return stream.epoch()
+    return itertools.islice(_shuffled_batches(stream), most)
+
+
 def _gap_batches(run, batch_size, split, place):
     """Batches at each multiple of the trained offsets, and why others have none."""
     from data_pipelines.errors import DatasetError
@@ -182,5 +190,5 @@ def _gap_batches(run, batch_size, split, place):
         except DatasetError as error:
             not_tested[str(multiple)] = str(error)
         else:
-            found[multiple] = GapBatches(scored.epoch(), _some_batches(run, fitted))
+            found[multiple] = GapBatches(_gap_scored(run, scored), _some_batches(run, fitted))
     return found, not_tested
