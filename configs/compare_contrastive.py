@@ -39,5 +39,6 @@ def get_config(arg=None):
     config = base()
     config.data.windows_per_episode = 2
     config.eval.evaluators = ("reconstruction", "codebook", "latent_probe")
+    config.eval.fit_batches = 24
     change(config, VARIANTS[arg or "off"])
     return config

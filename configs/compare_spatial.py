@@ -58,5 +58,6 @@ def get_config(arg=None):
     config.data.mixture = "synthetic_screen:0.5,synthetic_bare:0.5"
     config.data.depth_noise = 0.1
     config.eval.evaluators = ("reconstruction", "codebook", "latent_probe")
+    config.eval.fit_batches = 24
     change(config, VARIANTS[arg or "both"])
     return config
