@@ -83,9 +83,7 @@ def decoded(params):
 def log_prob_of_all(teacher):
     """Every plan there is, int[81, t, Z], and its log probability for each sample, float[B, 81]."""
     plans = np.array(list(itertools.product(range(V), repeat=N_CODES)), np.int32).reshape(-1, t, Z)
-    rows = observation()._replace(embodiment_B=None)
-    seen = jax.tree.map(lambda part: np.repeat(part, len(plans), axis=0), rows)
-    seen = seen._replace(embodiment_B=np.zeros(B * len(plans), np.int32))
+    seen = jax.tree.map(lambda part: np.repeat(part, len(plans), axis=0), observation())
     logits, _ = teacher(seen, np.tile(plans, (B, 1, 1)))
     return plans, log_prob(logits, np.tile(plans, (B, 1, 1))).reshape(B, -1)
 
