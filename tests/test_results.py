@@ -1,0 +1,21 @@
+"""The kept tables are those of the kept figures: no number was written by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from farsighted_jax.bench.compare import read
+from farsighted_jax.bench.table_text import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = sorted((ROOT / "configs" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_table_is_made_of_its_json_and_complete(path):
+    table = json.loads(path.read_text(encoding="utf-8"))
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == markdown(table)
+    variants = set(read(str(ROOT / "configs" / f"compare_{path.stem}.py")).variants)
+    found = [(cell["variant"], cell["seed"]) for cell in table["cells"]]
+    assert sorted(found) == sorted((variant, seed) for variant in variants for seed in (0, 1, 2))
