@@ -113,6 +113,9 @@ class ObservationReader:
         if self.with_depth:
             batch["history_depth"] = np.zeros((*shape, size, size, 1), np.float32)
             batch["history_depth_valid"] = np.zeros((*shape, size, size, 1), bool)
+            center, scale = self.depth or (0.0, 1.0)
+            batch["depth_center"] = np.full(num_rows, center, np.float32)
+            batch["depth_scale"] = np.full(num_rows, scale, np.float32)
         if self.state_width:
             batch["proprio"] = np.zeros((num_rows, self.state_width), np.float32)
             batch["proprio_valid"] = np.zeros((num_rows, self.state_width), bool)
