@@ -51,6 +51,10 @@ FIELDS: dict[str, Field] = {
     ),
     "action": Field("float32", "BJM", "normalised action chunk that starts at frame 0"),
     "action_valid": Field("bool", "BJM", "False past the end of the episode and in padded dimensions"),
+    "last_action": Field("float32", "BM", "normalised action of the step before frame 0"),
+    "last_action_valid": Field(
+        "bool", "BM", "False where an episode begins at frame 0, and as `action_valid`"
+    ),
     "action_sum": Field(
         "float32",
         "BtM",
