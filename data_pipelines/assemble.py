@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.depth_noise import disturbed_depth
 from data_pipelines.errors import RecordError
-from data_pipelines.frame import (
-    NO_AUGMENTATION,
-    Augmentation,
-    FrameError,
-    Preprocessing,
-    decode_rgb,
-    prepare_depth,
-    prepare_rgb,
-)
+from data_pipelines.frame import NO_AUGMENTATION, Augmentation, Preprocessing
+from data_pipelines.frame_writer import FRAME_FIELDS, FrameWriter
+from data_pipelines.history import empty_history, write_history
 from data_pipelines.language.instructions import Instructions
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.source import Source
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
-from farsighted_jax.core.normalization import ArrayStatistics, Normalizer, normalize_depth
-from farsighted_jax.core.spec import CameraSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One dataset of a mixture, ready to be read.
-
-    Attributes:
-      split: its episodes.
-      camera: the camera that is read.
-      steps: t keyframes in frames for each of `data.offset_scales`, see `trajectory.keyframe_steps`.
-      lengths: int32[E] steps of each episode.
-      action: statistics of its actions, or None without actions.
-      state: statistics of its proprioception, or None without it.
-      depth: (center, scale) of its log depth, or None if no depth is read.
-    """
-
-    split: RldsSplit
-    camera: CameraSpec
-    steps: tuple[tuple[int, ...], ...]
-    lengths: np.ndarray
-    action: ArrayStatistics | None
-    state: ArrayStatistics | None
-    depth: tuple[float, float] | None
+from farsighted_jax.core.normalization import Normalizer
 
 
 class Assembler:
@@ -65,12 +33,16 @@ class Assembler:
         normalization: str,
         with_depth: bool,
         depth_noise: float = 0.0,
+        plain_clip: bool = False,
         instructions: Instructions | None = None,
     ):
         """Takes the datasets in the order of their index in the mixture; None leaves out the text."""
         self.instructions = instructions
-        self._sources, self._preprocessing = tuple(sources), preprocessing
-        self._horizon, self._with_depth, self._depth_noise = action_horizon, with_depth, depth_noise
+        self._sources, self._size = tuple(sources), preprocessing.resolution
+        self._frames = FrameWriter(preprocessing, depth_noise)
+        self._horizon, self._depths, self._plain = action_horizon, (), plain_clip
+        if with_depth:
+            self._depths = ("depth",) + ("sensed_depth",) * bool(depth_noise) + ("plain_depth",) * plain_clip
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
         self._states = [s.state and Normalizer(s.state, normalization) for s in sources]
         self._action_width = max((len(s.action.mean) for s in sources if s.action), default=0)
@@ -78,18 +50,20 @@ class Assembler:
 
     def empty(self, num_rows: int) -> dict[str, np.ndarray]:
         """A batch of padding: zeros, nothing valid, ids -1."""
-        t, size = len(self._sources[0].steps[0]), self._preprocessing.resolution
+        first = self._sources[0]
+        t = len(first.steps[0])
+        images = (num_rows, t + 1, self._size, self._size)
         batch = {
-            "rgb": np.zeros((num_rows, t + 1, size, size, 3), np.uint8),
+            "rgb": np.zeros((*images, 3), np.uint8),
             "time_s": np.zeros((num_rows, t + 1), np.float32),
             "frame_valid": np.zeros((num_rows, t + 1), bool),
         }
-        if self._with_depth:
-            batch["depth"] = np.zeros((num_rows, t + 1, size, size, 1), np.float32)
-            batch["depth_valid"] = np.zeros((num_rows, t + 1, size, size, 1), bool)
-            if self._depth_noise:
-                batch["sensed_depth"] = np.zeros_like(batch["depth"])
-                batch["sensed_depth_valid"] = np.zeros_like(batch["depth_valid"])
+        if self._plain:
+            batch["plain_rgb"] = np.zeros((*images, 3), np.uint8)
+        for name in self._depths:
+            batch[name] = np.zeros((*images, 1), np.float32)
+            batch[f"{name}_valid"] = np.zeros((*images, 1), bool)
+        if self._depths:
             batch["depth_center"] = np.zeros(num_rows, np.float32)
             batch["depth_scale"] = np.ones(num_rows, np.float32)
         if self._action_width:
@@ -101,6 +75,11 @@ class Assembler:
         if self._state_width:
             batch["proprio"] = np.zeros((num_rows, self._state_width), np.float32)
             batch["proprio_valid"] = np.zeros((num_rows, self._state_width), bool)
+        if first.cameras:
+            batch |= empty_history(batch, len(first.history), len(first.cameras))
+        if first.codes:
+            batch["code"] = np.zeros((num_rows, t, first.codes.format.num_slots), np.int32)
+            batch["code_valid"] = np.zeros((num_rows, t), bool)
         if self.instructions:
             batch["text"] = np.zeros((num_rows, self.instructions.length), np.int32)
             batch["text_valid"] = np.zeros((num_rows, self.instructions.length), bool)
@@ -132,8 +111,8 @@ class Assembler:
           Number of frames that could not be read.
 
         Raises:
-          RecordError: a record or an image that cannot be read (on_corrupt="strict");
-            names dataset, file, record, episode, step and key.
+          RecordError: a record or an image that cannot be read (on_corrupt="strict"), or a
+            label; names dataset, file, record, episode, step and key.
         """
         dataset, number, start = (int(i) for i in ids)
         source = self._sources[dataset]
@@ -150,7 +129,9 @@ class Assembler:
         read_T = window.valid.copy()
         for k in np.flatnonzero(window.valid):
             try:
-                self._write_frame(batch, (row, k), source, episode, int(window.frames[k]), augmentation)
+                out = {name: batch[name][row, k] for name in FRAME_FIELDS if name in batch}
+                step = int(window.frames[k])
+                self._frames.write(out, source, episode, step, source.camera, augmentation)
             except RecordError:
                 if strict:
                     raise
@@ -161,46 +142,17 @@ class Assembler:
         batch["frame_valid"][row], batch["time_s"][row] = window.valid, window.time_s
         if window.valid[0]:
             self._write_numbers(batch, row, source, episode, window)
+            if source.cameras:
+                num_unread += write_history(batch, row, source, episode, start, augmentation, self._frames)
         return num_unread
 
     def _masked(self, batch, row, window, valid_T):
-        for name in ("rgb", "depth", "depth_valid", "sensed_depth", "sensed_depth_valid"):
+        for name in FRAME_FIELDS:
             if name in batch:
                 batch[name][row][~valid_T] = 0
         return dataclasses.replace(
             window, valid=valid_T, time_s=np.where(valid_T, window.time_s, np.float32(0))
         )
-
-    def _write_frame(self, batch, place, source, episode, step, augmentation):
-        camera = source.camera
-        try:
-            image_HWC = decode_rgb(episode.rgb_bytes(step, camera.name))
-            prepare_rgb(
-                image_HWC,
-                self._preprocessing,
-                rotate_180=camera.rotate_180,
-                augmentation=augmentation,
-                out=batch["rgb"][place],
-            )
-        except FrameError as error:
-            raise episode.error(step, camera.rgb_key, str(error)) from error
-        if source.depth is None:
-            return
-        try:
-            depth_m, valid = prepare_depth(
-                episode.depth(step, camera.name), camera, self._preprocessing, augmentation=augmentation
-            )
-        except FrameError as error:
-            raise episode.error(step, camera.depth_key, str(error)) from error
-        batch["depth"][place][..., 0] = normalize_depth(depth_m, valid, *source.depth)
-        batch["depth_valid"][place][..., 0] = valid
-        if self._depth_noise:
-            # A sensor errs once: the same frame has the same noise in every window and epoch.
-            name = zlib.crc32(f"{source.split.name}/{camera.name}".encode())
-            rng = np.random.default_rng([name, episode.index, step])
-            sensed_m, sensed = disturbed_depth(depth_m, valid, self._depth_noise, rng)
-            batch["sensed_depth"][place][..., 0] = normalize_depth(sensed_m, sensed, *source.depth)
-            batch["sensed_depth_valid"][place][..., 0] = sensed
 
     def _write_numbers(self, batch, row, source, episode, window):
         start, dataset = int(window.frames[0]), batch["dataset"][row]
@@ -208,7 +160,10 @@ class Assembler:
             batch["depth_center"][row], batch["depth_scale"][row] = source.depth
         if self.instructions:
             self.instructions.write(episode.instruction, batch["text"][row], batch["text_valid"][row])
-        if source.action is not None:
+        if source.codes:
+            batch["code_valid"][row] = window.valid[1:]
+            source.codes.write(episode.index, start, batch["code"][row], batch["code_valid"][row])
+        if source.action is not None and source.seen[episode.index]:
             spec = source.split.spec.action
             # What follows the window is not needed: an episode may have thousands of steps.
             end = max(start + self._horizon, int(window.frames.max()) + 1)

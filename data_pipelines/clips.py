@@ -48,8 +48,8 @@ class FrameSource(Protocol):
           preprocessing: what to do to each image.
 
         Returns:
-          "rgb" uint8[n, R, R, 3]; where depth is read also "depth" float32[n, R, R, 1]
-          normalised log depth and "depth_valid" bool[n, R, R, 1].
+          "rgb" uint8[n, H, W, 3]; where depth is read also "depth" float32[n, H, W, 1]
+          normalised log depth and "depth_valid" bool[n, H, W, 1].
         """
 
 

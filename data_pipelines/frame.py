@@ -113,10 +113,10 @@ def prepare_rgb(
       preprocessing: what to do.
       rotate_180: whether the stored image is upside down.
       augmentation: the clip's draw.
-      out: uint8[R, R, 3], contiguous, to write into (R is the resolution).
+      out: uint8[size, size, 3], contiguous, to write into (size: the resolution).
 
     Returns:
-      uint8[R, R, 3], `out` if it was given.
+      uint8[size, size, 3], `out` if it was given.
 
     Raises:
       FrameError: not uint8[H, W, 3].
@@ -155,8 +155,8 @@ def prepare_depth(
       augmentation: the clip's draw; only its shift applies.
 
     Returns:
-      depth_m: float32[R, R] metres, 0 where not valid.
-      valid: bool[R, R]; False where a shift brought in pixels from outside.
+      depth_m: float32[size, size] metres, 0 where not valid.
+      valid: bool[size, size]; False where a shift brought in pixels from outside.
 
     Raises:
       FrameError: not a map of numbers [H, W].

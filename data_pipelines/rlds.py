@@ -94,8 +94,10 @@ class RldsSplit:
       split: split or slice as asked for.
       directory: folder of the version.
       num_episodes: episodes E, damaged ones included.
+      first_episode: number of the first in the whole split, 0 unless this is a slice.
       fingerprint: hex digest over file names, sizes, record places and stored
         checksums, features, specification and slice; independent of where the dataset lies.
+      whole_fingerprint: the `fingerprint` of the whole split.
       on_corrupt: "strict" or "skip".
     """
 
@@ -104,10 +106,11 @@ class RldsSplit:
         self.spec, self.name, self.split, self.directory = spec, name, split, directory
         self.version = os.path.basename(directory)
         self.on_corrupt = on_corrupt
-        self._first, end = episodes
-        self.num_episodes = end - self._first
+        self.first_episode, end = episodes
+        self.num_episodes = end - self.first_episode
         meaning = json.dumps(spec_lib.to_dict(spec), sort_keys=True)
         self.fingerprint = _digest(content, meaning, str(episodes))
+        self.whole_fingerprint = _digest(content, meaning, str((0, len(records))))
         self._records, self._parser = records, parser
         self._skipped: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -151,9 +154,9 @@ class RldsSplit:
             yield episode
 
     def _read(self, number):
-        place = self._records.place(self._first + number)
+        place = self._records.place(self.first_episode + number)
         try:
-            record = self._records.read(self._first + number)
+            record = self._records.read(self.first_episode + number)
         except RecordError as error:
             raise error.within(f"dataset {self.name!r}, episode {number}") from error
         return Episode(self._parser, record, number, place)

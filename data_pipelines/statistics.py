@@ -121,6 +121,19 @@ def split_statistics(split: RldsSplit, cache_dir: str | None = None) -> SplitSta
     return SplitStatistics.from_dict(values)
 
 
+def action_statistics(split: RldsSplit, seen_E: np.ndarray, cache_dir: str | None = None) -> ArrayStatistics:
+    """Statistics of the oriented actions of those episodes, bool[E], of a split with actions."""
+
+    def measure():
+        action = RunningStatistics()
+        for number in np.flatnonzero(seen_E):
+            action.add(oriented(split.episode(int(number)).actions, split.spec.action))
+        return action.result().to_dict()
+
+    kind = f"actions-{hashlib.sha256(seen_E.tobytes()).hexdigest()[:16]}"
+    return ArrayStatistics.from_dict(_cached(split, kind, cache_dir, measure))
+
+
 def _measured(split):
     lengths = np.zeros(split.num_episodes, np.int32)
     action, state = RunningStatistics(), RunningStatistics()

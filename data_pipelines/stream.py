@@ -14,19 +14,18 @@ import cv2
 import numpy as np
 
 from data_pipelines import mixture
-from data_pipelines.assemble import Assembler, Source
+from data_pipelines.assemble import Assembler
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
 from data_pipelines.prefetch import read_ahead
 from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.sampler import Sampler
-from data_pipelines.statistics import depth_statistics, split_statistics
+from data_pipelines.source import open_source
+from data_pipelines.stored_codes import CodeFormat, common_format
 from data_pipelines.stream_settings import StreamSettings
-from data_pipelines.trajectory import keyframe_steps, window_counts
 from farsighted_jax.core.batch import check
 from farsighted_jax.core.config import ConfigError, check_choice
-from farsighted_jax.core.normalization import ArrayStatistics
 from farsighted_jax.core.spec import DatasetSpec, to_dict
 
 Batch = dict[str, np.ndarray]
@@ -63,6 +62,7 @@ def open_stream(
     Raises:
       ConfigError: a missing or wrong setting, or sizes that do not divide.
       DatasetError, RecordError, KeyframeError, MixtureError, SpecError: naming the dataset.
+      LabelError: stored codes that are not those of the datasets, or of several models.
     """
     settings = StreamSettings.of(data_config)
     _check_division(batch_size, process_index, process_count, settings.windows_per_episode)
@@ -83,10 +83,11 @@ def open_stream(
         for name in names
     ]
     with_depth = _with_depth(splits, settings)
+    _check_cameras(splits, settings)
     given = statistics or {}
     sources, measured = [], {}
     for name, split in zip(names, splits, strict=True):
-        source, measured[name] = _source(split, settings, train, with_depth, given.get(name))
+        source, measured[name] = open_source(split, settings, train, with_depth, given.get(name))
         sources.append(source)
     assembler = Assembler(
         sources,
@@ -95,6 +96,7 @@ def open_stream(
         normalization=settings.normalization,
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
+        plain_clip=settings.plain_clip and settings.augments(train),
         instructions=_instructions(settings),
     )
     check(assembler.empty(1))
@@ -127,6 +129,7 @@ class Stream:
       num_batches: batches of one `epoch`.
       batch_size: rows of the global batch.
       tokenizer: of the instructions, or None without text in the batches.
+      codes: size, slots and model of the stored codes, or None without codes in the batches.
     """
 
     def __init__(self, *, settings, sources, assembler, schedule, statistics, batch_size, rows, seed, train):
@@ -141,10 +144,12 @@ class Stream:
         self.preprocessing = settings.preprocessing(train)
         self._settings, self._sources, self._assembler = settings, sources, assembler
         self.tokenizer = assembler.instructions and assembler.instructions.tokenizer
+        stored = {name: source.codes for name, source in sources.items() if source.codes}
+        self.codes: CodeFormat | None = common_format(stored) if stored else None
         self._rows, self._seed = rows, seed
         self._augment = train and settings.augment
         self._num_scales = len(next(iter(sources.values())).steps)
-        self._windows = {name: _windows(source, settings.whole_windows) for name, source in sources.items()}
+        self._windows = {name: source.windows for name, source in sources.items()}
         self._ends = np.cumsum(np.concatenate(list(self._windows.values())))
         self.num_windows = int(self._ends[-1])
         self.num_batches = -(-self.num_windows // batch_size)
@@ -176,6 +181,8 @@ class Stream:
                 "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
                 "episodes_left_out_of_groups": epochs.num_left_out,
             }
+            if not source.seen.all():
+                counts[name]["episodes_with_actions"] = int(source.seen.sum())
         return counts
 
     def batch(self, step: int) -> Batch:
@@ -264,12 +271,6 @@ class Stream:
         return augmentation, scale
 
 
-def _windows(source, whole):
-    """Windows of each episode. What starts one must leave room for its largest scale."""
-    steps = max(source.steps)
-    return window_counts(source.lengths, steps[-1:] if whole else steps)
-
-
 def _check_division(batch_size, process_index, process_count, windows_per_episode):
     if not 0 <= process_index < process_count:
         raise ConfigError(f"process_index {process_index} is not within 0..{process_count - 1}")
@@ -296,44 +297,15 @@ def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
     return settings.depth != "off" and any(has.values())
 
 
-def _source(split, settings, train, with_depth, given):
-    """A dataset ready to be read, and its statistics for JSON; `given` ones replace the split's own."""
-    spec, cache_dir = split.spec, settings.cache_dir or None
-    camera = spec.camera(settings.camera)
-    scaled = settings.scaled_offsets_of(split.name, train)
-    steps = tuple(keyframe_steps(spec.hz, offsets_s, split.name) for offsets_s in scaled)
-    found = split_statistics(split, cache_dir)
-    if given is None:
-        depth = None
-        if with_depth and camera.depth_key:
-            depth = depth_statistics(split, found.lengths, camera.name, cache_dir)
-        given = {
-            "action": found.action and found.action.to_dict(),
-            "state": found.state and found.state.to_dict(),
-            "depth": depth and list(depth),
-        }
-    statistics = {
-        "action": given["action"],
-        "state": given["state"],
-        "depth": given["depth"],
-        "num_episodes": len(found.lengths),
-        "num_steps": int(found.lengths.sum()),
-        "num_skipped": found.num_skipped,
-    }
-    source = Source(
-        split=split,
-        camera=camera,
-        steps=steps,
-        lengths=found.lengths,
-        action=given["action"] and ArrayStatistics.from_dict(given["action"]),
-        state=given["state"] and ArrayStatistics.from_dict(given["state"]),
-        depth=tuple(given["depth"]) if with_depth and given["depth"] else None,
-    )
-    return source, statistics
+def _check_cameras(splits, settings):
+    roles = sorted({camera.name for split in splits for camera in split.spec.cameras})
+    for role in settings.cameras:
+        check_choice("data.cameras", role, roles)
 
 
 def _fingerprint(source):
-    return _digest([source.split.fingerprint, to_dict(source.split.spec), source.lengths.tolist()])
+    content = [source.split.fingerprint, to_dict(source.split.spec), source.lengths.tolist()]
+    return _digest(content + ([source.codes.labels] if source.codes else []))
 
 
 def _digest(values):

@@ -40,6 +40,13 @@ class StreamSettings:
       timeout_s: longest wait for a batch.
       text_tokenizer: "" for batches without text, "bytes", or see `instructions.tokenizer_for`.
       text_length: tokens L of an instruction, its end included; longer ones are cut.
+      cameras: roles of the cameras of the history, that of `camera` first; () for batches without history.
+      history_s: seconds before frame 0 of the history's frames, the oldest first; frame 0 itself,
+        which is always one of them, is not named.
+      codes: folder of side datasets of `farsighted label`, or "" for batches without codes.
+      action_fraction: share of the episodes whose actions training sees, at least one episode; see
+        `source.seen_episodes`. Evaluation sees all.
+      plain_clip: give the clip before augmentation too, if there is any.
     """
 
     dir: str
@@ -64,6 +71,11 @@ class StreamSettings:
     depth_noise: float = 0.0
     text_tokenizer: str = ""
     text_length: int = 64
+    cameras: tuple[str, ...] = ()
+    history_s: tuple[float, ...] = ()
+    codes: str = ""
+    action_fraction: float = 1.0
+    plain_clip: bool = False
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
@@ -75,8 +87,15 @@ class StreamSettings:
         check_range("data.text_length", self.text_length, low=2)
         for name in ("shift", "jitter", "depth_noise"):
             check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
+        check_range("data.action_fraction", self.action_fraction, 0.0, 1.0)
+        self._check_history()
         if not self.offset_scales:
             raise ConfigError("configuration key 'data.offset_scales' is empty, expected e.g. (1.0,)")
+        if self.codes and tuple(self.offset_scales) != (1.0,):
+            raise ConfigError(
+                f"configuration key 'data.codes' is {self.codes!r}, whose labels know one set of keyframes, "
+                f"but 'data.offset_scales' is {tuple(self.offset_scales)}, expected (1.0,)"
+            )
         for scale in self.offset_scales:
             check_range("data.offset_scales", scale, low=1e-6)
         for name, offsets_s in self.dataset_offsets_s:
@@ -94,6 +113,22 @@ class StreamSettings:
         """The same for each of `offset_scales`; unless training, for none but 1."""
         scales = self.offset_scales if train else (1.0,)
         return [tuple(scale * offset for offset in self.offsets_of(dataset)) for scale in scales]
+
+    def _check_history(self):
+        if self.history_s and not self.cameras:
+            raise ConfigError(
+                f"configuration key 'data.history_s' is {self.history_s}, but 'data.cameras' is empty; "
+                f"expected the cameras to show, e.g. ({self.camera!r},)"
+            )
+        if self.cameras and (self.cameras[0] != self.camera or len(set(self.cameras)) != len(self.cameras)):
+            raise ConfigError(
+                f"configuration key 'data.cameras': {tuple(self.cameras)}, expected distinct roles, "
+                f"data.camera {self.camera!r} first"
+            )
+
+    def augments(self, train: bool) -> bool:
+        """Whether images are changed at random."""
+        return bool(train and self.augment and (self.shift or self.jitter))
 
     @classmethod
     def of(cls, data_config: Mapping[str, Any]) -> StreamSettings:

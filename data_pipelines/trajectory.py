@@ -48,13 +48,16 @@ def geometric_offsets(first_s: float, count: int, ratio: float = 2.0) -> tuple[f
     return tuple(round(first_s * ratio**k, 6) for k in range(count))
 
 
-def keyframe_steps(hz: float, offsets_s: Sequence[float], dataset: str = "") -> tuple[int, ...]:
+def keyframe_steps(
+    hz: float, offsets_s: Sequence[float], dataset: str = "", key: str = "offsets_s"
+) -> tuple[int, ...]:
     """Converts offsets in seconds to whole frames, each the nearest one.
 
     Args:
       hz: frames a second of the dataset.
       offsets_s: seconds from frame 0 to each further keyframe.
       dataset: name for the message.
+      key: what the message calls the offsets.
 
     Returns:
       t frame counts, each >= 1 and strictly increasing.
@@ -64,9 +67,7 @@ def keyframe_steps(hz: float, offsets_s: Sequence[float], dataset: str = "") -> 
         message names dataset, rate, offsets and the nearest offsets that work.
     """
     if not offsets_s:
-        raise KeyframeError(
-            f"dataset {dataset!r}: offsets_s is empty, expected at least one offset in seconds"
-        )
+        raise KeyframeError(f"dataset {dataset!r}: {key} is empty, expected at least one offset in seconds")
     # Rounding to 6 digits first, so that no floating-point noise decides; an exact half goes to the even one.
     steps = [round(round(float(offset) * hz, 6)) for offset in offsets_s]
     possible: list[int] = []
@@ -75,10 +76,22 @@ def keyframe_steps(hz: float, offsets_s: Sequence[float], dataset: str = "") -> 
     if steps != possible:
         works = tuple(round(step / hz, 6) for step in possible)
         raise KeyframeError(
-            f"dataset {dataset!r} at {hz:g} Hz: offsets_s {tuple(offsets_s)} are the frames {tuple(steps)}, "
+            f"dataset {dataset!r} at {hz:g} Hz: {key} {tuple(offsets_s)} are the frames {tuple(steps)}, "
             f"expected >= 1 and strictly increasing; the nearest offsets that work are {works}"
         )
     return tuple(steps)
+
+
+def history_steps(hz: float, history_s: Sequence[float], dataset: str = "") -> tuple[int, ...]:
+    """Converts seconds before frame 0, the oldest first, to frames before it; 0, itself, is the last.
+
+    Raises:
+      KeyframeError: as `keyframe_steps`; two frames would be the same or the order is another.
+    """
+    if not history_s:
+        return (0,)
+    back = keyframe_steps(hz, tuple(history_s)[::-1], dataset, "history_s from the latest to the oldest")
+    return (*back[::-1], 0)
 
 
 def window_counts(lengths_E: np.ndarray, steps: Sequence[int]) -> np.ndarray:

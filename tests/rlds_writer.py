@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 from farsighted_jax.core import spec as spec_lib
 
 
-def tiny_spec(name="tiny", *, width=7, state_width=5, depth=None, hz=5.0):
+def tiny_spec(name="tiny", *, width=7, state_width=5, depth=None, hz=5.0, wrist=False):
     """A specification that fits what `write_rlds` writes with the same arguments."""
     delta = width - 1
     return spec_lib.DatasetSpec(
@@ -32,6 +32,7 @@ def tiny_spec(name="tiny", *, width=7, state_width=5, depth=None, hz=5.0):
                 depth_key="observation/depth" if depth else "",
                 depth_unit_m=0.001 if depth == "png" else 1.0,
             ),
+            *((spec_lib.CameraSpec("wrist", rgb_key="observation/wrist"),) if wrist else ()),
         ),
         action=spec_lib.ActionSpec(
             names=(*(f"a{i}" for i in range(delta)), "gripper"),
@@ -49,7 +50,9 @@ def tiny_spec(name="tiny", *, width=7, state_width=5, depth=None, hz=5.0):
     )
 
 
-def tiny_features(*, width=7, state_width=5, size=(12, 16), depth=None, encoding="none", drop=()):
+def tiny_features(
+    *, width=7, state_width=5, size=(12, 16), depth=None, wrist=False, encoding="none", drop=()
+):
     """TFDS features; `depth` is None, "tensor" (float32 metres) or "png" (uint16 millimetres)."""
 
     def tensor(*shape):
@@ -59,6 +62,8 @@ def tiny_features(*, width=7, state_width=5, size=(12, 16), depth=None, encoding
         "image": tfds.features.Image(shape=(*size, 3), encoding_format="png"),
         "state": tensor(state_width),
     }
+    if wrist:
+        observation["wrist"] = tfds.features.Image(shape=(*size, 3), encoding_format="png")
     if depth == "tensor":
         observation["depth"] = tensor(*size, 1)
     elif depth == "png":
@@ -82,7 +87,9 @@ def tiny_features(*, width=7, state_width=5, size=(12, 16), depth=None, encoding
     )
 
 
-def episode_steps(episode, length, *, width=7, state_width=5, size=(12, 16), depth=None, instruction=None):
+def episode_steps(
+    episode, length, *, width=7, state_width=5, size=(12, 16), depth=None, wrist=False, instruction=None
+):
     """Steps of one episode, a function of its arguments alone; images are raw uint8[H, W, 3]."""
     rng = np.random.default_rng([episode, length])
     steps = []
@@ -93,6 +100,8 @@ def episode_steps(episode, length, *, width=7, state_width=5, size=(12, 16), dep
             observation["depth"] = rng.uniform(0.5, 2.0, (*size, 1)).astype(np.float32)
         elif depth == "png":
             observation["depth"] = rng.integers(0, 2000, (*size, 1)).astype(np.uint16)
+        if wrist:
+            observation["wrist"] = 255 - image
         steps.append(
             {
                 "observation": observation,
@@ -115,6 +124,7 @@ def write_rlds(
     state_width=5,
     size=(12, 16),
     depth=None,
+    wrist=False,
     hz=5.0,
     encoding="none",
     file_format="tfrecord",
@@ -131,6 +141,7 @@ def write_rlds(
       lengths: split -> steps of each episode; by default train (6, 5, 4, 7) and val (5, 3).
       shards: files of the train split; other splits have one.
       width, state_width, size, depth, instruction: see `episode_steps`.
+      wrist: whether there is a second camera, without depth.
       hz: rate in the specification.
       encoding: TFDS encoding of the float tensors, "none", "bytes" or "zlib".
       file_format: "tfrecord" or "array_record".
@@ -141,7 +152,7 @@ def write_rlds(
     lengths = lengths or {"train": (6, 5, 4, 7), "val": (5, 3)}
     folder = Path(root) / name / "1.0.0"
     folder.mkdir(parents=True)
-    sizes = {"width": width, "state_width": state_width, "size": size, "depth": depth}
+    sizes = {"width": width, "state_width": state_width, "size": size, "depth": depth, "wrist": wrist}
     features = tiny_features(**sizes, encoding=encoding, drop=drop)
     splits = []
     for split, split_lengths in lengths.items():
@@ -160,7 +171,8 @@ def write_rlds(
     (folder / "dataset_info.json").write_text(json.dumps(info))
     features.save_config(str(folder))
     if spec:
-        values = spec_lib.to_dict(tiny_spec(name, width=width, state_width=state_width, depth=depth, hz=hz))
+        del sizes["size"]
+        values = spec_lib.to_dict(tiny_spec(name, **sizes, hz=hz))
         (folder / "dataset_spec.json").write_text(json.dumps(values))
     return folder
 
@@ -170,7 +182,7 @@ def serialized_episode(features, episode, steps, drop=()):
     encoded = []
     for step in steps:
         observation = {k: v for k, v in step["observation"].items() if k not in drop}
-        for key in ("image", "depth"):
+        for key in ("image", "wrist", "depth"):
             if (
                 key in observation
                 and isinstance(observation[key], np.ndarray)

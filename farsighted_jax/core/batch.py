@@ -41,6 +41,17 @@ FIELDS: dict[str, Field] = {
     "depth_valid": Field("bool", "BTHW1", "True where the depth was measured"),
     "sensed_depth": Field("float32", "BTHW1", "`depth` with noise and holes, for the encoder in its place"),
     "sensed_depth_valid": Field("bool", "BTHW1", "True where `sensed_depth` has a value"),
+    "plain_rgb": Field("uint8", "BTHW3", "`rgb` before augmentation, for the latent action model"),
+    "plain_depth": Field("float32", "BTHW1", "`depth` before augmentation"),
+    "plain_depth_valid": Field("bool", "BTHW1", "True where `plain_depth` was measured"),
+    "history_rgb": Field(
+        "uint8", "BRPHW3", "what led up to frame 0, oldest first, itself the last; the clip's camera first"
+    ),
+    "history_valid": Field(
+        "bool", "BRP", "False before the episode's begin and where there is no such camera"
+    ),
+    "history_depth": Field("float32", "BRPHW1", "as `depth`, or as `sensed_depth` where the batch has that"),
+    "history_depth_valid": Field("bool", "BRPHW1", "True where `history_depth` has a value"),
     "depth_center": Field("float32", "B", "mean of log depth (log m) of the sample's dataset"),
     "depth_scale": Field("float32", "B", "standard deviation of log depth (log m) of the sample's dataset"),
     "time_s": Field(
@@ -50,7 +61,9 @@ FIELDS: dict[str, Field] = {
         "bool", "BT", "False where the clip runs past the end of its episode", required=True
     ),
     "action": Field("float32", "BJM", "normalised action chunk that starts at frame 0"),
-    "action_valid": Field("bool", "BJM", "False past the end of the episode and in padded dimensions"),
+    "action_valid": Field(
+        "bool", "BJM", "False past the episode's end, in padded dimensions, where actions are hidden"
+    ),
     "last_action": Field("float32", "BM", "normalised action of the step before frame 0"),
     "last_action_valid": Field(
         "bool", "BM", "False where an episode begins at frame 0, and as `action_valid`"
@@ -60,7 +73,9 @@ FIELDS: dict[str, Field] = {
         "BtM",
         "action over [frame 0, frame k) in its own units: sum of delta dimensions, change of absolute ones",
     ),
-    "action_sum_valid": Field("bool", "BtM", "False where frame k is missing and in padded dimensions"),
+    "action_sum_valid": Field("bool", "BtM", "False where frame k is missing, and as `action_valid`"),
+    "code": Field("int32", "BtZ", "stored latent codes of the transitions 0 -> k"),
+    "code_valid": Field("bool", "Bt", "False where frame k is missing or was not labelled"),
     "proprio": Field("float32", "BI", "normalised robot state at frame 0"),
     "proprio_valid": Field("bool", "BI", "False in padded dimensions"),
     "text": Field("int32", "BL", "tokens of the instruction, the end token last"),

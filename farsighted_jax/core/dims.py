@@ -30,4 +30,5 @@ LETTERS = {
     "M": "action dimensions",
     "I": "proprioception dimensions",
     "P": "camera views",
+    "R": "history frames, the present one included",
 }

@@ -6,7 +6,7 @@ from farsighted_jax.core import batch as batch_lib
 from farsighted_jax.core import dims
 from farsighted_jax.core.batch import FIELDS, BatchError
 
-SIZES = {"B": 2, "T": 4, "t": 3, "H": 5, "W": 6, "J": 7, "M": 8, "I": 9, "L": 10}
+SIZES = {"B": 2, "T": 4, "t": 3, "H": 5, "W": 6, "J": 7, "M": 8, "I": 9, "L": 10, "R": 11, "P": 12, "Z": 13}
 
 
 def example(names=FIELDS):
@@ -79,7 +79,7 @@ def test_a_size_conflict_names_both_fields():
 
 def test_transitions_are_one_fewer_than_frames():
     batch = example()
-    for name in ("action_sum", "action_sum_valid"):
+    for name in [name for name, field in FIELDS.items() if field.axes[1:2] == "t"]:
         batch[name] = np.concatenate([batch[name], batch[name]], axis=1)
     text = message(batch)
     assert "'action_sum'" in text and "T - 1 = 3" in text
