@@ -9,7 +9,7 @@ must not influence anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -117,6 +117,26 @@ def check(batch: Mapping[str, np.ndarray], *, values: bool = False) -> dict[str,
     if values:
         _check_values(batch)
     return sizes
+
+
+def zeros(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Fields of zeros, False in masks.
+
+    Args:
+      names: which; BatchError for one that is unknown.
+      sizes: of each axis letter in them.
+    """
+    names = list(names)
+    unknown = sorted(set(names) - set(FIELDS))
+    if unknown:
+        raise BatchError(f"batch field(s) {unknown} unknown; known fields: {sorted(FIELDS)}")
+    return {
+        name: np.zeros(
+            [int(letter) if letter.isdigit() else sizes[letter] for letter in FIELDS[name].axes],
+            FIELDS[name].dtype,
+        )
+        for name in names
+    }
 
 
 def _check_field(name, field, array, sizes, owner):

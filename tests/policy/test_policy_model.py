@@ -1,0 +1,317 @@
+"""The whole policy: stages equal one pass, what is missing has no influence, gradients go where they may."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from policy_cases import LAYOUT, smaller
+from random_weights import random_variables
+from whole_policy import (
+    CODE_VALID,
+    CODES,
+    FRAME_VALID,
+    POLICY,
+    PROPRIO_VALID,
+    TEXT_VALID,
+    V,
+    observation,
+    readings,
+    targets,
+)
+
+from farsighted_jax.core import tree
+from farsighted_jax.encoders.text import VARIANTS as TEXT_VARIANTS
+from farsighted_jax.policy.errors import PolicyError
+from farsighted_jax.policy.layout import Layout
+from farsighted_jax.policy.model import VARIANTS, Policy, abstract_parameters
+from farsighted_jax.policy.observation import Observation
+from farsighted_jax.sharding.mesh import make_mesh
+from farsighted_jax.sharding.rules import DEFAULT_RULES, spec_for
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "policies.json"
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return random_variables(POLICY, observation(), *targets().values())
+
+
+@pytest.fixture(scope="module")
+def run(variables):
+    apply = jax.jit(POLICY.apply)
+    return lambda seen, arguments: apply(variables, seen, *arguments.values())
+
+
+@pytest.fixture(scope="module")
+def jacobian(variables):
+    """Derivatives of all `readings` by all parameters."""
+
+    def of(params, seen, arguments):
+        return readings(POLICY.apply({"params": params}, seen, *arguments.values()))
+
+    compiled = jax.jit(jax.jacrev(of))
+    return lambda seen, arguments: compiled(variables["params"], seen, arguments)
+
+
+def staged(policy, seen, arguments):
+    cache = policy.begin(seen)
+    cache, rgb, depth = policy.imagine(cache)
+    cache, logit = policy.extend_plan(cache, arguments["code_BtZ"], arguments["code_valid_Bt"])
+    condition = policy.condition(cache, seen.embodiment_B, arguments["plan_hidden_B"])
+    velocity = policy.velocity(
+        condition,
+        arguments["noisy_BJM"],
+        arguments["time_B"],
+        seen.embodiment_B,
+        arguments["action_valid_BJM"],
+        cache.context_BSD,
+        cache.context_valid_BS,
+    )
+    return {
+        "rgb_BHWC": rgb,
+        "depth_BHW1": depth,
+        "logit_BnV": logit,
+        "velocity_BJM": velocity,
+        "gripper_BJM": policy.gripper(condition),
+    }
+
+
+def spoiled(seen, arguments, garbage):
+    """With something else wherever nothing is valid."""
+
+    def fill(value, valid):
+        valid = valid.reshape(*valid.shape, *(1,) * (value.ndim - valid.ndim))
+        return np.where(valid, value, np.asarray(garbage, value.dtype))
+
+    seen = seen._replace(
+        rgb_BRPHWC=fill(seen.rgb_BRPHWC, FRAME_VALID),
+        depth_BRPHW1=np.where(
+            seen.depth_valid_BRPHW1, fill(seen.depth_BRPHW1, FRAME_VALID), np.float32(garbage)
+        ),
+        token_BL=np.where(TEXT_VALID, seen.token_BL, 10**6).astype(np.int32),
+        proprio_BI=fill(seen.proprio_BI, PROPRIO_VALID),
+    )
+    codes = np.where(CODE_VALID[..., None], CODES, 77).astype(np.int32)
+    noisy = fill(arguments["noisy_BJM"], arguments["action_valid_BJM"])
+    return seen, arguments | {"code_BtZ": codes, "noisy_BJM": noisy}
+
+
+def test_stages_on_a_cache_equal_one_pass(variables, run):
+    seen, arguments = observation(), targets(plan_hidden_B=np.array([False, True]))
+    found = jax.jit(lambda *inputs: POLICY.apply(variables, *inputs, method=staged))(seen, arguments)
+    wanted = run(seen, arguments)._asdict()
+    for name, part in found.items():
+        np.testing.assert_allclose(part, wanted[name], atol=1e-5, rtol=0, err_msg=name)
+        assert np.abs(part).max() > 0.01, name
+
+
+@pytest.mark.parametrize("garbage", [1e9, np.nan])
+def test_garbage_in_what_is_missing_changes_no_bit_of_any_output(run, garbage):
+    before, after = run(observation(), targets()), run(*spoiled(observation(), targets(), garbage))
+    for name, part in before._asdict().items():
+        np.testing.assert_array_equal(part, after._asdict()[name], err_msg=name)
+        assert np.isfinite(part).all(), name
+
+
+def test_garbage_changes_no_bit_of_any_gradient_and_every_parameter_has_one(jacobian):
+    clean = tree.flat_paths(jacobian(observation(), targets()))
+    dirty = tree.flat_paths(jacobian(*spoiled(observation(), targets(), np.nan)))
+    for path, leaf in clean.items():
+        np.testing.assert_array_equal(leaf, dirty[path], err_msg=path)
+        # A bias of keys, were there one, could have none; nothing else may be without.
+        assert np.abs(leaf).max() > 1e-7, path
+
+
+def test_codes_reach_what_comes_after_them_and_nothing_else(jacobian):
+    arguments = targets(code_valid_Bt=np.ones_like(CODE_VALID), plan_hidden_B=np.array([False, True]))
+    by_row = np.abs(jacobian(observation(), arguments)["plan_head"]["embedding"]).max(axis=-1)
+    n = LAYOUT.num_codes
+    slots = np.tile(np.arange(LAYOUT.slots), LAYOUT.transitions)
+    for sample, hidden in enumerate(arguments["plan_hidden_B"]):
+        vision, *plan, velocity, gripper = by_row[:, slots, CODES[sample].reshape(-1)]
+        assert not np.any(vision)
+        # Position i predicts z(i+1) and has seen z1..zi.
+        np.testing.assert_array_equal(np.array(plan) > 1e-6, np.tri(n, n, -1, bool))
+        assert np.array_equal(velocity > 1e-6, np.full(n, not hidden)), velocity
+        assert np.array_equal(gripper > 1e-6, np.full(n, not hidden)), gripper
+        assert not hidden or not np.any([velocity, gripper])
+
+
+def test_samples_do_not_mix(run):
+    seen, arguments = observation(), targets(plan_hidden_B=np.array([True, False]))
+    swapped = jax.tree.map(lambda part: part[::-1], (seen, arguments))
+    for name, part in run(seen, arguments)._asdict().items():
+        np.testing.assert_allclose(part, run(*swapped)._asdict()[name][::-1], atol=1e-5, err_msg=name)
+
+
+def test_every_input_is_read(run):
+    before = run(observation(), targets())
+    seen = observation()
+    for name in ("rgb_BRPHWC", "depth_BRPHW1", "proprio_BI"):
+        after = run(seen._replace(**{name: getattr(seen, name) + 0.5}), targets())
+        for part, changed in zip(before, after, strict=True):
+            assert np.abs(part - changed).max() > 1e-4, name
+    after = run(seen._replace(token_BL=seen.token_BL - 1), targets())
+    assert all(np.abs(part - changed).max() > 1e-4 for part, changed in zip(before, after, strict=True))
+    # A joint that is not there is no joint at zero.
+    joint = seen._replace(proprio_BI=np.where(PROPRIO_VALID, seen.proprio_BI, 0))
+    after = run(joint._replace(proprio_valid_BI=np.ones_like(PROPRIO_VALID)), targets())
+    assert np.abs(before.rgb_BHWC - after.rgb_BHWC)[0].max() > 1e-4
+    after = run(seen._replace(embodiment_B=np.zeros(2, np.int32)), targets())
+    np.testing.assert_array_equal(before.logit_BnV, after.logit_BnV)
+    assert np.abs(before.gripper_BJM - after.gripper_BJM).max() > 1e-3
+
+
+def test_the_velocity_runs_the_action_head_alone(variables):
+    """No other parameter is within reach, so no solver can run the transformer again."""
+    arguments, seen = targets(), observation()
+    condition = np.zeros((2, LAYOUT.chunk, POLICY.width), np.float32)
+    context = np.zeros((2, 4, POLICY.width), np.float32), np.ones((2, 4), bool)
+    moment = (arguments["noisy_BJM"], arguments["time_B"], seen.embodiment_B, arguments["action_valid_BJM"])
+    head = {"params": {"action_head": variables["params"]["action_head"]}}
+    shape = jax.eval_shape(lambda: POLICY.apply(head, condition, *moment, *context, method="velocity"))
+    assert shape.shape == arguments["noisy_BJM"].shape
+
+
+def test_a_prediction_begins_near_the_present_frame():
+    seen = observation()
+    init = jax.jit(lambda *inputs: POLICY.init_with_output(jax.random.key(0), *inputs))
+    outputs, _ = init(seen, *targets().values())
+    present = np.where(FRAME_VALID[:, -1, 0, None, None, None], seen.rgb_BRPHWC[:, -1, 0], 0)
+    change = np.abs(outputs.rgb_BHWC - present)
+    assert 1e-4 < change.max() < 0.1 and change[0].max() < 0.1 < present[0].max()
+    entropy = -jax.nn.log_softmax(outputs.logit_BnV).mean()
+    assert abs(entropy - np.log(V)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "absent"),
+    [
+        ({"vision_grid": (0, 0)}, {"rgb_BHWC", "depth_BHW1", "token_BNE"}),
+        ({"transitions": 0}, {"logit_BnV"}),
+        ({"chunk": 0}, {"velocity_BJM", "gripper_BJM"}),
+        ({"language": 0, "proprio": 0}, set()),
+        ({"frames": 0, "vision_grid": (0, 0)}, {"rgb_BHWC", "depth_BHW1", "token_BNE"}),
+    ],
+)
+def test_what_the_layout_lacks_is_none(sizes, absent):
+    policy = dataclasses.replace(POLICY, layout=smaller(**sizes), dtype=jnp.bfloat16)
+    outputs = jax.eval_shape(
+        lambda seen: policy.init_with_output(jax.random.key(0), seen, *targets().values())[0], observation()
+    )
+    assert {name for name, part in outputs._asdict().items() if part is None} == absent
+    assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("policy", "seen", "arguments", "message"),
+    [
+        (POLICY, {"token_BL": None}, {}, r"lacks \['token_BL'\], which this policy reads; it has \['rgb"),
+        (POLICY, {"depth_BRPHW1": None}, {}, r"lacks \['depth_BRPHW1'\]"),
+        (POLICY, {}, {"code_BtZ": None}, r"codes of the plan: expected int32\[B, 2, 2\], found None"),
+        (POLICY, {}, {"code_BtZ": CODES[:, :1]}, r"expected int32\[B, 2, 2\], found \[2, 1, 2\]"),
+        (POLICY, {}, {"code_valid_Bt": CODE_VALID[:, :1]}, r"expected bool\[2, 2\], found \[2, 1\]"),
+        (POLICY, {}, {"noisy_BJM": None}, r"reads .*, found none of \['noisy_BJM'\]"),
+        (dataclasses.replace(POLICY, patch=2), {}, {}, r"context.frames: expected \[B, 2, 2, 2, 16\], found"),
+        (
+            dataclasses.replace(POLICY, layout=smaller(vision_grid=(2, 1))),
+            {},
+            {},
+            r"present frame: expected \[2, 8, 4, 3\], found \[2, 4, 8, 3\]",
+        ),
+    ],
+)
+def test_a_missing_or_misshapen_input_is_named(policy, seen, arguments, message):
+    with pytest.raises(PolicyError, match=message):
+        jax.eval_shape(
+            lambda: policy.init(
+                jax.random.key(0), observation()._replace(**seen), *targets(**arguments).values()
+            )
+        )
+
+
+def test_a_stage_that_the_layout_lacks_is_refused(variables):
+    cases = {
+        "imagine": ({"vision_grid": (0, 0)}, ()),
+        "extend_plan": ({"transitions": 0}, (CODES,)),
+        "empty_plan": ({"transitions": 0}, ()),
+        "condition": ({"chunk": 0}, (np.zeros(2, np.int32),)),
+    }
+    for method, (sizes, inputs) in cases.items():
+        policy = dataclasses.replace(POLICY, layout=smaller(**sizes))
+
+        def early(module, method=method, inputs=inputs):
+            return getattr(module, method)(module.begin(observation()), *inputs)
+
+        with pytest.raises(PolicyError, match="this policy has no"):
+            jax.eval_shape(lambda policy=policy, early=early: policy.apply(variables, method=early))
+
+
+# Two frames of two cameras, 224 pixels in patches of 14, a plan of 3 times 4 codes of 32.
+FULL = Layout(32, 2, 2, (16, 16), 1, (16, 16), 3, 4, 16)
+
+
+def full_policy(variant, frozen):
+    """As pretrained with frozen DINOv2-B and T5-base, or with encoders of its own; and what it sees."""
+    options = (
+        {} if frozen else {"text": "small" if variant in TEXT_VARIANTS else "base", "depth_input": "fuse"}
+    )
+    policy = Policy(
+        FULL,
+        **VARIANTS[variant],
+        codebook_size=32,
+        patch=14,
+        action_width=7,
+        own_frames=not frozen,
+        residual=not frozen,
+        **options,
+    )
+    shapes = {"proprio_BI": (1, 7), "embodiment_B": (1,)}
+    if frozen:
+        shapes |= {"tokens_BRPNE": (1, 2, 2, 256, 768), "text_BLE": (1, 32, 768)}
+    else:
+        image = (1, 2, 2, 224, 224)
+        shapes |= {"rgb_BRPHWC": (*image, 3), "depth_BRPHW1": (*image, 1), "depth_valid_BRPHW1": (*image, 1)}
+        shapes |= {"token_BL": (1, 32)}
+    kinds = {"embodiment_B": jnp.int32, "token_BL": jnp.int32, "depth_valid_BRPHW1": bool}
+    arrays = {
+        name: jax.ShapeDtypeStruct(shape, kinds.get(name, jnp.float32)) for name, shape in shapes.items()
+    }
+    return policy, Observation(**arrays)
+
+
+@pytest.fixture(scope="module")
+def full_parameters():
+    """Parameters of every variant at full size, by variant and kind of encoders."""
+    kinds = {"frozen encoders": True, "own encoders": False}
+    return {
+        variant: {kind: abstract_parameters(*full_policy(variant, frozen)) for kind, frozen in kinds.items()}
+        for variant in VARIANTS
+    }
+
+
+def test_parameter_counts_are_the_known_ones(full_parameters, update_golden):
+    found = {
+        variant: {
+            kind: {name: tree.num_elements(part) for name, part in params.items()}
+            for kind, params in kinds.items()
+        }
+        for variant, kinds in full_parameters.items()
+    }
+    if update_golden:
+        GOLDEN.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def test_every_parameter_is_float32_and_has_its_place_on_a_mesh(full_parameters):
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    for kinds in full_parameters.values():
+        for params in kinds.values():
+            leaves = tree.flat_paths(params)
+            assert {leaf.dtype for leaf in leaves.values()} == {jnp.dtype("float32")}
+            for path, leaf in leaves.items():
+                spec_for(mesh, DEFAULT_RULES, f"params/{path}", leaf.shape)
