@@ -40,9 +40,9 @@ class Assembler:
         self.instructions = instructions
         self._sources, self._size = tuple(sources), preprocessing.resolution
         self._frames = FrameWriter(preprocessing, depth_noise)
-        self._horizon, self._depths, self._plain = action_horizon, (), plain_clip
-        if with_depth:
-            self._depths = ("depth",) + ("sensed_depth",) * bool(depth_noise) + ("plain_depth",) * plain_clip
+        self._horizon, self._plain = action_horizon, plain_clip
+        depths = {"depth": True, "sensed_depth": depth_noise, "plain_depth": plain_clip}
+        self._depths = [name for name, wanted in depths.items() if with_depth and wanted]
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
         self._states = [s.state and Normalizer(s.state, normalization) for s in sources]
         self._action_width = max((len(s.action.mean) for s in sources if s.action), default=0)
