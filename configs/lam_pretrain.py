@@ -45,7 +45,7 @@ def get_config(arg=None):
             "stop_step": 0,  # 0: train to total_steps
             "log_every": 10 if tiny else 100,
             "batch_size": BATCH_SIZES[variant],
-            "init_from": "",  # run folder for a warm start
+            "init": "",  # run folder for a warm start
             "data": {
                 "dir": "data",  # folder of RLDS datasets, local or gs://
                 "mixture": "bridge_dataset",

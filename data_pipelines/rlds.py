@@ -84,6 +84,21 @@ def open_split(
     )
 
 
+def spec_of(directory: str | os.PathLike, name: str) -> spec_lib.DatasetSpec:
+    """The meaning of a dataset's features, as `open_split` takes it; a registered one need not be there.
+
+    Raises:
+      DatasetError: no such dataset or specification.
+    """
+    try:
+        folder = dataset_info.version_folder(os.fspath(directory), name, None)
+    except DatasetError:
+        if name in registry.SPECS:
+            return registry.spec_for(name)
+        raise
+    return _stored_spec(folder) or registry.spec_for(name)
+
+
 class RldsSplit:
     """The episodes of a split, by number; safe to read from threads.
 

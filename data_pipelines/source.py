@@ -87,10 +87,7 @@ def open_source(
     seen = seen_episodes(split, windows, settings.action_fraction if train else 1.0)
     if given is None:
         given = _statistics(split, found, seen, camera if with_depth else None, cache_dir)
-    statistics = {
-        "action": given["action"],
-        "state": given["state"],
-        "depth": given["depth"],
+    statistics = {name: given[name] for name in ("action", "state", "depth")} | {
         "num_episodes": len(found.lengths),
         "num_steps": int(found.lengths.sum()),
         "num_skipped": found.num_skipped,

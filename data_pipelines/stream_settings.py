@@ -91,6 +91,11 @@ class StreamSettings:
         self._check_history()
         if not self.offset_scales:
             raise ConfigError("configuration key 'data.offset_scales' is empty, expected e.g. (1.0,)")
+        if self.codes and tuple(self.offset_scales) != (1.0,):
+            raise ConfigError(
+                f"configuration key 'data.codes' is {self.codes!r}, whose labels know one set of keyframes, "
+                f"but 'data.offset_scales' is {tuple(self.offset_scales)}, expected (1.0,)"
+            )
         for scale in self.offset_scales:
             check_range("data.offset_scales", scale, low=1e-6)
         for name, offsets_s in self.dataset_offsets_s:

@@ -19,6 +19,7 @@ class ToyTask:
     """Masked regression with noise on the input; `model_state` averages the hidden units."""
 
     noise: float = 0.01
+    partial_init: bool = False
 
     def init(self, key, batch):
         first, second = jax.random.split(key)
@@ -109,7 +110,7 @@ def toy_config(**changes):
     """A small configuration; keys with "__" for a dot, e.g. `checkpoint__every=1`."""
     config = ConfigDict(
         dict(
-            seed=0, total_steps=20, stop_step=0, log_every=1, batch_size=16,
+            seed=0, total_steps=20, stop_step=0, log_every=1, batch_size=16, init="",
             optimizer=dict(
                 learning_rate=1e-2, final_learning_rate=1e-3, warmup_steps=-1, b1=0.9, b2=0.99,
                 weight_decay=0.1, clip_norm=1.0, accumulation=1, ema_decay=0.0, freeze=(),

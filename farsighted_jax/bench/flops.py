@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from farsighted_jax.bench import network_flops
 from farsighted_jax.bench.network_flops import CHANNELS, dense
 from farsighted_jax.lam.model import VARIANTS
-from farsighted_jax.lam.networks import VGG
 from farsighted_jax.lam.task import OWN_ENCODER
 from farsighted_jax.pretrained.models import MODELS
+from farsighted_jax.pretrained.perceptual import VGG
 
 
 class PartFlops(NamedTuple):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam import objective
-from farsighted_jax.lam.networks import LINEAR, VGG
 from farsighted_jax.lam.task import LamTask
+from farsighted_jax.pretrained.perceptual import LINEAR, VGG
 
 Arrays = Mapping[str, jax.Array]
 

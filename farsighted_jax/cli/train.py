@@ -30,7 +30,7 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
     from farsighted_jax.train.resume import is_resumed
 
     task = task_for(config)
-    if not (is_resumed(Path(workdir)) or config.init_from):
+    if not (is_resumed(Path(workdir)) or config.init):
         check_present(task.pretrained_shapes())
     mesh = make_mesh(config.mesh)
     result = train(
@@ -39,7 +39,7 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
         config,
         workdir,
         mesh=mesh,
-        init_from=config.init_from,
+        init=config.init,
         load_pretrained=load_placed,
         takeover=takeover,
     )

@@ -9,7 +9,7 @@ must not influence anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -64,6 +64,10 @@ FIELDS: dict[str, Field] = {
     "action_valid": Field(
         "bool", "BJM", "False past the episode's end, in padded dimensions, where actions are hidden"
     ),
+    "last_action": Field("float32", "BM", "normalised action of the step before frame 0"),
+    "last_action_valid": Field(
+        "bool", "BM", "False where an episode begins at frame 0, and as `action_valid`"
+    ),
     "action_sum": Field(
         "float32",
         "BtM",
@@ -113,6 +117,26 @@ def check(batch: Mapping[str, np.ndarray], *, values: bool = False) -> dict[str,
     if values:
         _check_values(batch)
     return sizes
+
+
+def zeros(names: Iterable[str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Fields of zeros, False in masks.
+
+    Args:
+      names: which; BatchError for one that is unknown.
+      sizes: of each axis letter in them.
+    """
+    names = list(names)
+    unknown = sorted(set(names) - set(FIELDS))
+    if unknown:
+        raise BatchError(f"batch field(s) {unknown} unknown; known fields: {sorted(FIELDS)}")
+    return {
+        name: np.zeros(
+            [int(letter) if letter.isdigit() else sizes[letter] for letter in FIELDS[name].axes],
+            FIELDS[name].dtype,
+        )
+        for name in names
+    }
 
 
 def _check_field(name, field, array, sizes, owner):

@@ -18,6 +18,9 @@ from typing import Any
 
 import ml_collections
 
+# Keys of run folders that were written before they got another name.
+RENAMED = {"init_from": "init"}
+
 
 class ConfigError(ValueError):
     """A configuration or an override is wrong; the message names the key. Exit status 2."""
@@ -91,8 +94,9 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """Inverse of `to_json`: locked, lists become tuples."""
-    config = ml_collections.ConfigDict(_tuples(json.loads(text)))
+    """Inverse of `to_json`: locked, lists become tuples, renamed keys have their new names."""
+    values = {RENAMED.get(key, key): value for key, value in json.loads(text).items()}
+    config = ml_collections.ConfigDict(_tuples(values))
     config.lock()
     return config
 

@@ -23,7 +23,13 @@ class Task(Protocol):
     In a training step the batch carries one more field: `row`, int32[B], the
     index of each sample in the global batch. Randomness drawn with
     `core.rng.sample_keys(key, batch["row"])` does not depend on the cutting.
+
+    Attributes:
+      partial_init: whether a warm start may leave parameters fresh that the other
+        run does not have, and leave over those that only that one has.
     """
+
+    partial_init: bool
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parameters and model state (float32 dicts) for batches shaped like `batch`."""

@@ -121,14 +121,25 @@ class FarsightedLam(nn.Module):
         Returns:
           float32[B, t, Z, U].
         """
-        grid = grid_size(*rgb_BTHWC.shape[2:4], self.patch)
+        tokens_BTNE = self.tokens(rgb_BTHWC, depth_BTHW1, depth_valid_BTHW1, tokens_BTNE, depth_relative_B)
+        return self.encoder(tokens_BTNE, time_s_BT, grid_size(*rgb_BTHWC.shape[2:4], self.patch))
+
+    def tokens(
+        self,
+        rgb_BTHWC,
+        depth_BTHW1=None,
+        depth_valid_BTHW1=None,
+        tokens_BTNE=None,
+        depth_relative_B=None,
+    ):
+        """Tokens of each frame that the space-time encoder reads, float[B, T, N, E]; see `encode`."""
         if not self.token_width:
             tokens_BTNE = self.image_encoder(rgb_BTHWC)
         if self.depth_input == "fuse":
             tokens_BTNE = self.depth_fusion(
                 tokens_BTNE, depth_BTHW1, depth_valid_BTHW1, relative_B=depth_relative_B
             )
-        return self.encoder(tokens_BTNE, time_s_BT, grid)
+        return tokens_BTNE
 
     def decode(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
         """Frame 0 and codes -> rgb, depth and tokens of every frame k; see `SpatialDecoder`."""

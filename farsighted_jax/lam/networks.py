@@ -11,10 +11,8 @@ import jax.numpy as jnp
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.encoders.geometry import filled_depth, relative_clips
 from farsighted_jax.encoders.pseudo_depth import aligned_depth, relative_depth
-from farsighted_jax.losses.perceptual import lpips
 from farsighted_jax.pretrained.models import MODELS
-
-VGG, LINEAR = "vgg16", "lpips-vgg16"
+from farsighted_jax.pretrained.perceptual import perceptual_distance, perceptual_shapes
 
 # What `objective.encoder_inputs` gives of measured depth.
 MEASURED = ("depth_BTHW1", "depth_valid_BTHW1", "depth_center", "depth_scale")
@@ -46,7 +44,7 @@ class FrozenNetworks:
         names = [name for name in (self.image_encoder, self.depth_estimator) if name]
         shapes = {name: MODELS[name].abstract_params(self.dtype) for name in names}
         if self.perceptual:
-            shapes |= {VGG: MODELS[VGG].abstract_params(self.dtype), LINEAR: MODELS[LINEAR].abstract_params()}
+            shapes |= perceptual_shapes(self.dtype)
         return shapes
 
     @property
@@ -131,15 +129,8 @@ class FrozenNetworks:
         return result.reshape(*lead, *result.shape[1:]), out
 
     def perceptual_distance(self, params, predicted_BtHWC, target_BtHWC):
-        """LPIPS of each predicted frame, float32[B, t], differentiable; see `losses.perceptual.lpips`."""
-        features, networks = self._module(VGG), params[PRETRAINED]
-        return lpips(
-            predicted_BtHWC,
-            target_BtHWC,
-            lambda weights, rgb_BHWC: features.apply({"params": weights}, rgb_BHWC),
-            networks[VGG],
-            MODELS[LINEAR].module().apply({"params": networks[LINEAR]}),
-        )
+        """LPIPS of each predicted frame, float32[B, t], differentiable; see `pretrained.perceptual`."""
+        return perceptual_distance(params[PRETRAINED], predicted_BtHWC, target_BtHWC, self.dtype)
 
     def _module(self, name):
         return MODELS[name].module(dtype=self.dtype, param_dtype=self.dtype)

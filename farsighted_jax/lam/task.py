@@ -49,6 +49,8 @@ class LamTask:
     contrastive: Contrastive = Contrastive()
     networks: FrozenNetworks = FrozenNetworks()
 
+    partial_init = False
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `encode` and `decode` read, as far as a batch has them."""

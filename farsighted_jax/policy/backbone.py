@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         self._check_turn(cache, "plan")
         index = jnp.asarray(index, jnp.int32)
         code_BD = jnp.where(index == 0, 0, code_BD)
-        x_BD = code_BD + self.positions("plan")[index]
+        x_BD = code_BD + jnp.asarray(self.positions("plan"))[index]
         keys = self.layout.tokens((*cache.groups, "plan"))
         queries = Tokens(self.layout.tokens(("plan",)).group[:1], index[None])
         # Slots not yet written lie after the index, where causality hides them.

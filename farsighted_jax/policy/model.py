@@ -202,9 +202,13 @@ class Policy(nn.Module):
         Raises:
           PolicyError: V out of turn, or not in the layout.
         """
-        cache, hidden_BND = self._extended(cache, "vision")
-        rgb_BHWC, depth_BHW1, _ = self.vision_head(hidden_BND, cache.frame_BHWC)
+        cache, (rgb_BHWC, depth_BHW1, _) = self.extend_vision(cache)
         return cache, rgb_BHWC, depth_BHW1
+
+    def extend_vision(self, cache: PolicyCache):
+        """As `imagine`, with all that `VisionHead` gives."""
+        cache, hidden_BND = self._extended(cache, "vision")
+        return cache, self.vision_head(hidden_BND, cache.frame_BHWC)
 
     def extend_plan(self, cache: PolicyCache, code_BtZ, code_valid_Bt=None):
         """Puts a given plan on a cache, all codes at once.

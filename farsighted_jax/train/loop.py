@@ -82,8 +82,9 @@ def train(
     *,
     mesh: Mesh,
     rules: Sequence[sharding_rules.Rule] = sharding_rules.DEFAULT_RULES,
-    init_from: str = "",
+    init: str = "",
     load_pretrained: resume.LoadPretrained | None = None,
+    documents: Mapping[str, str] | None = None,
     takeover: bool = False,
     on_log: Sequence[OnLog] = (),
     progress: Progress | None = None,
@@ -100,8 +101,9 @@ def train(
       workdir: the run folder; one run at a time.
       mesh: from `make_mesh`.
       rules: sharding rules of the task's parameters.
-      init_from: run folder whose weights a new run starts from; "" for none.
+      init: run folder whose weights a new run starts from; "" for none.
       load_pretrained: gives a new run the networks of `Task.pretrained_shapes`.
+      documents: file name -> text of what else the run folder is to hold.
       takeover: take the folder over from a run that still holds it.
       on_log: called with (step, state, values) at logged steps; what they return is added to the line.
       progress: the display; one that suits the terminal by default.
@@ -132,11 +134,11 @@ def train(
         initialize = train_state.initializer(task, optimizer, shapes, config)
         abstract = train_state.abstract_state(mesh, rules, initialize, task.pretrained_shapes())
         state = resume.starting_state(
-            workdir, initialize, abstract, seed=config.seed, stream=stream, init_from=init_from,
-            load_pretrained=load_pretrained, report=progress.message,
+            workdir, initialize, abstract, seed=config.seed, stream=stream, init=init,
+            partial_init=task.partial_init, load_pretrained=load_pretrained, report=progress.message,
         )  # fmt: skip
         start = int(state.step)
-        _write_documents(workdir, config, stream)
+        _write_documents(workdir, config, stream, documents or {})
         store = CheckpointStore(
             workdir, keep_last=config.checkpoint.keep_last, keep_every=config.checkpoint.keep_every,
             async_save=config.checkpoint.async_save, report=progress.message,
@@ -148,7 +150,7 @@ def train(
             progress.message(f"nothing to do: {start} steps of {end} are done")
             return TrainResult(state, start, "")
         frozen_digest = store.save_frozen(state.frozen)
-        documents = {
+        described = {
             "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
         }  # fmt: skip
         step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
@@ -182,7 +184,7 @@ def train(
             health.check(values, step)
             if saving:
                 with watch.paused():
-                    state_digest = store.save(step, train_state.to_items(state), documents, frozen_digest)
+                    state_digest = store.save(step, train_state.to_items(state), described, frozen_digest)
                 values["state_digest"] = state_digest
             if logging:
                 values |= watch.read() | metrics_module.memory()
@@ -222,11 +224,12 @@ def _shapes(batch, batch_size):
     }
 
 
-def _write_documents(workdir, config, stream):
+def _write_documents(workdir, config, stream, documents):
     if jax.process_index() == 0:
-        write_atomically(workdir / resume.CONFIG, config_module.to_json(config))
-        text = json.dumps(stream.statistics, indent=2, sort_keys=True) + "\n"
-        write_atomically(workdir / resume.STATISTICS, text)
+        statistics = json.dumps(stream.statistics, indent=2, sort_keys=True) + "\n"
+        texts = {resume.CONFIG: config_module.to_json(config), resume.STATISTICS: statistics, **documents}
+        for name, text in texts.items():
+            write_atomically(workdir / name, text)
 
 
 def compiled_step(task, optimizer, gate, config, mesh, abstract, batch):

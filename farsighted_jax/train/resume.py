@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from farsighted_jax.core import tree
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.train import state as train_state
 from farsighted_jax.train.state import TrainState
+from farsighted_jax.train.warm_start import LoadPretrained, loaded_pretrained, warm_started_state
 
 CONFIG = "config.json"
 STATISTICS = "statistics.json"
@@ -29,10 +29,6 @@ SAFE_KEYS = (
     "mesh.data", "mesh.fsdp", "mesh.tensor", "eval.evaluators", "eval.batch_size", "eval.fit_batches",
     "gate.patience",
 )  # fmt: skip
-
-
-# Shapes with shardings by name of the network -> its values, placed like them.
-LoadPretrained = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class ResumeError(ValueError):
@@ -49,7 +45,7 @@ def check_config(workdir: Path, config: ConfigDict, report: Callable[[str], None
         return
     path = workdir / CONFIG
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = config_module.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResumeError(f"{path}: the configuration of the run to resume is unreadable: {error}") from error
     unsafe = config_module.difference(before, config, SAFE_KEYS)
@@ -90,7 +86,8 @@ def starting_state(
     *,
     seed: int,
     stream: Any,
-    init_from: str = "",
+    init: str = "",
+    partial_init: bool = False,
     load_pretrained: LoadPretrained | None = None,
     report: Callable[[str], None] = print,
 ) -> TrainState:
@@ -105,7 +102,8 @@ def starting_state(
       abstract: its shapes and shardings.
       seed: of the run.
       stream: the data, compared with what the checkpoint was trained on.
-      init_from: another run's folder, whose parameters and model state a new run takes.
+      init: another run's folder, whose weights a new run takes.
+      partial_init: see `warm_start.warm_started_state`.
       load_pretrained: gives the pretrained networks that no run folder gives.
       report: gets one line that says where the state came from.
 
@@ -119,45 +117,21 @@ def starting_state(
         _set_aside_later_steps(workdir, step)
         report(f"resumed from step {step} in {workdir}, state digest {body['state']}")
         return train_state.from_items(items, abstract)
-    if not init_from:
+    if not init:
         wanted = abstract.frozen.get(PRETRAINED, {})
-        fresh = train_state.create(initialize, abstract, seed, _loaded(wanted, load_pretrained, report))
+        pretrained = loaded_pretrained(wanted, load_pretrained, report)
+        fresh = train_state.create(initialize, abstract, seed, pretrained)
         report(f"starting from scratch, {tree.num_elements(abstract.params)} trainable parameters")
         return fresh
-    step, weights = restore.read_weights(Path(init_from))
-    _take_over_pretrained(weights["params"], abstract, load_pretrained, report)
-    report(f"warm start from step {step} in {init_from}")
-    return _with_weights(train_state.create(initialize, abstract, seed), abstract, weights, init_from)
+    return warm_started_state(
+        Path(init), initialize, abstract, seed=seed, partial=partial_init, load_pretrained=load_pretrained,
+        report=report,
+    )  # fmt: skip
 
 
 def is_resumed(workdir: Path) -> bool:
     """Whether a run in this folder would go on from a checkpoint."""
     return bool(manifest.complete_steps(workdir / CHECKPOINTS))
-
-
-def _loaded(wanted, load, report):
-    """Pretrained networks by name, on the mesh; {} if none are wanted."""
-    if not wanted:
-        return {}
-    if load is None:
-        raise ValueError(
-            f"the task has pretrained networks {sorted(wanted)}, but no loader of them was given"
-        )
-    report(f"loading pretrained {', '.join(sorted(wanted))}")
-    values = dict(load(wanted))
-    lines = tree.structure_difference(wanted, values)
-    if lines:
-        raise restore.StructureError("pretrained networks of other shapes:\n  " + "\n  ".join(lines))
-    return values
-
-
-def _take_over_pretrained(params, abstract, load, report):
-    """Keeps those of another run's pretrained networks that this one has, and loads those it lacks."""
-    wanted, found = abstract.frozen.get(PRETRAINED, {}), params.pop(PRETRAINED, {})
-    kept = {name: network for name, network in found.items() if name in wanted}
-    absent = {name: network for name, network in wanted.items() if name not in found}
-    if wanted:
-        params[PRETRAINED] = kept | _loaded(absent, load, report)
 
 
 def _set_aside_later_steps(workdir, step):
@@ -166,25 +140,3 @@ def _set_aside_later_steps(workdir, step):
         if later > step and jax.process_index() == 0:
             folder = workdir / CHECKPOINTS / str(later)
             folder.rename(folder.with_name(f"corrupt-{later}"))
-
-
-def _with_weights(fresh, abstract, weights, source):
-    wanted = {"params": tree.merged(abstract.params, abstract.frozen), "model_state": abstract.model_state}
-    lines = tree.structure_difference(wanted, weights)
-    if lines:
-        raise restore.StructureError(f"{source}: checkpoint of another model:\n  " + "\n  ".join(lines))
-    flat = tree.flat_paths(weights["params"])
-
-    def placed(values, targets):
-        return jax.tree.map(lambda value, target: jax.device_put(value, target.sharding), values, targets)
-
-    params, frozen = (
-        tree.map_with_path(lambda path, target: jax.device_put(flat[path], target.sharding), targets)
-        for targets in (abstract.params, abstract.frozen)
-    )
-    return fresh.replace(
-        params=params,
-        frozen=frozen,
-        model_state=placed(weights["model_state"], abstract.model_state),
-        ema=jax.tree.map(lambda leaf: leaf.copy(), params) if abstract.ema else {},
-    )

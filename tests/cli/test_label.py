@@ -10,6 +10,7 @@ import pytest
 from data_pipelines.code_dataset import MISSING, CodeReader, CodeWriter, LabelError
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.rlds import open_split
+from data_pipelines.stream import open_stream
 from farsighted_jax.cli import label, retrieve
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.lam.inference import LatentActions
@@ -73,6 +74,23 @@ def test_labels_say_what_made_them(labelled, tool_model, tool_data):
     ]
     assert labels["codebook_size"] == 7 and labels["num_slots"] == 3
     assert labels["source"]["fingerprint"] == open_split(tool_data, "tiny", "train").fingerprint
+
+
+def test_a_stream_reads_them(labelled, tool_model, tool_data):
+    data = {
+        "dir": str(tool_data),
+        "mixture": "tiny",
+        "split": "train",
+        "resolution": 8,
+        "offsets_s": (0.2, 0.6),
+    }
+    stream = open_stream(data | {"codes": str(labelled[0])}, batch_size=4, seed=0)
+    assert stream.codes == (7, 3, tool_model.describe()["digest"])
+    reader, batch = CodeReader(labelled[0], "tiny", "train"), stream.batch(0)
+    for row in range(4):
+        found, step = reader.episode(batch["episode"][row]), batch["step"][row]
+        np.testing.assert_array_equal(batch["code_valid"][row], found.valid_Lt[step])
+        np.testing.assert_array_equal(batch["code"][row], np.maximum(found.code_LtZ[step], 0))
 
 
 def test_a_dataset_may_have_offsets_of_its_own(tmp_path, tool_model, tool_data, monkeypatch):

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policy_cases import LAYOUT, smaller
+from policy_cases import LAYOUT, normal, smaller
 from random_weights import random_variables
 from whole_policy import (
     CODE_VALID,
     CODES,
     FRAME_VALID,
+    NUM_READINGS,
     POLICY,
     PROPRIO_VALID,
     TEXT_VALID,
@@ -25,10 +26,12 @@ from whole_policy import (
 
 from farsighted_jax.core import tree
 from farsighted_jax.encoders.text import VARIANTS as TEXT_VARIANTS
+from farsighted_jax.policy.cot_head import VisionHead
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.layout import Layout
 from farsighted_jax.policy.model import VARIANTS, Policy, abstract_parameters
 from farsighted_jax.policy.observation import Observation
+from farsighted_jax.policy.plan_head import PlanHead
 from farsighted_jax.sharding.mesh import make_mesh
 from farsighted_jax.sharding.rules import DEFAULT_RULES, spec_for
 
@@ -43,18 +46,18 @@ def variables():
 @pytest.fixture(scope="module")
 def run(variables):
     apply = jax.jit(POLICY.apply)
-    return lambda seen, arguments: apply(variables, seen, *arguments.values())
+    return lambda seen, arguments: apply(variables, seen, **arguments)
 
 
 @pytest.fixture(scope="module")
-def jacobian(variables):
-    """Derivatives of all `readings` by all parameters."""
+def gradient(variables):
+    """Gradient of the weighted sum of all `readings` by all parameters."""
 
-    def of(params, seen, arguments):
-        return readings(POLICY.apply({"params": params}, seen, *arguments.values()))
+    def total(params, weights, seen, arguments):
+        return weights @ readings(POLICY.apply({"params": params}, seen, **arguments))
 
-    compiled = jax.jit(jax.jacrev(of))
-    return lambda seen, arguments: compiled(variables["params"], seen, arguments)
+    compiled = jax.jit(jax.grad(total))
+    return lambda weights, seen, arguments: compiled(variables["params"], weights, seen, arguments)
 
 
 def staged(policy, seen, arguments):
@@ -117,28 +120,30 @@ def test_garbage_in_what_is_missing_changes_no_bit_of_any_output(run, garbage):
         assert np.isfinite(part).all(), name
 
 
-def test_garbage_changes_no_bit_of_any_gradient_and_every_parameter_has_one(jacobian):
-    clean = tree.flat_paths(jacobian(observation(), targets()))
-    dirty = tree.flat_paths(jacobian(*spoiled(observation(), targets(), np.nan)))
+def test_garbage_changes_no_bit_of_any_gradient_and_every_parameter_has_one(gradient):
+    weights = np.ones(NUM_READINGS, np.float32)
+    clean = tree.flat_paths(gradient(weights, observation(), targets()))
+    dirty = tree.flat_paths(gradient(weights, *spoiled(observation(), targets(), np.nan)))
     for path, leaf in clean.items():
         np.testing.assert_array_equal(leaf, dirty[path], err_msg=path)
-        # A bias of keys, were there one, could have none; nothing else may be without.
         assert np.abs(leaf).max() > 1e-7, path
 
 
-def test_codes_reach_what_comes_after_them_and_nothing_else(jacobian):
+def test_codes_reach_what_comes_after_them_and_nothing_else(gradient):
+    """Codes are whole numbers: it is the rows of their embedding that are differentiated by."""
     arguments = targets(code_valid_Bt=np.ones_like(CODE_VALID), plan_hidden_B=np.array([False, True]))
-    by_row = np.abs(jacobian(observation(), arguments)["plan_head"]["embedding"]).max(axis=-1)
+    one_each = np.eye(NUM_READINGS, dtype=np.float32)
+    row_ZVD = [gradient(one, observation(), arguments)["plan_head"]["embedding"] for one in one_each]
     n = LAYOUT.num_codes
     slots = np.tile(np.arange(LAYOUT.slots), LAYOUT.transitions)
-    for sample, hidden in enumerate(arguments["plan_hidden_B"]):
-        vision, *plan, velocity, gripper = by_row[:, slots, CODES[sample].reshape(-1)]
+    for codes, hidden in zip(CODES, arguments["plan_hidden_B"], strict=True):
+        by_code = np.abs(row_ZVD).max(axis=-1)[:, slots, codes.reshape(-1)]
+        vision, plan, actions = by_code[0], by_code[1 : n + 1], by_code[n + 1 :]
         assert not np.any(vision)
         # Position i predicts z(i+1) and has seen z1..zi.
-        np.testing.assert_array_equal(np.array(plan) > 1e-6, np.tri(n, n, -1, bool))
-        assert np.array_equal(velocity > 1e-6, np.full(n, not hidden)), velocity
-        assert np.array_equal(gripper > 1e-6, np.full(n, not hidden)), gripper
-        assert not hidden or not np.any([velocity, gripper])
+        before = np.tri(n, n, -1, bool)
+        assert (plan[before] > 1e-6).all() and not np.any(plan[~before])
+        assert not np.any(actions) if hidden else (actions > 1e-6).all()
 
 
 def test_samples_do_not_mix(run):
@@ -177,15 +182,15 @@ def test_the_velocity_runs_the_action_head_alone(variables):
     assert shape.shape == arguments["noisy_BJM"].shape
 
 
-def test_a_prediction_begins_near_the_present_frame():
-    seen = observation()
-    init = jax.jit(lambda *inputs: POLICY.init_with_output(jax.random.key(0), *inputs))
-    outputs, _ = init(seen, *targets().values())
-    present = np.where(FRAME_VALID[:, -1, 0, None, None, None], seen.rgb_BRPHWC[:, -1, 0], 0)
-    change = np.abs(outputs.rgb_BHWC - present)
-    assert 1e-4 < change.max() < 0.1 and change[0].max() < 0.1 < present[0].max()
-    entropy = -jax.nn.log_softmax(outputs.logit_BnV).mean()
-    assert abs(entropy - np.log(V)) < 0.1
+def test_training_begins_near_a_copy_of_the_present_frame_and_any_code():
+    hidden, frame = normal(0, 2, 6, 32), normal(1, 2, 8, 12, 3)
+    head, key = VisionHead((2, 3), 4, residual=True), jax.random.key(0)
+    rgb, depth, token = jax.jit(lambda *inputs: head.init_with_output(key, *inputs)[0])(hidden, frame)
+    assert 1e-3 < np.abs(rgb - frame).max() < 0.1 < np.abs(depth).max() and token is None
+    plan = PlanHead(2, V, 32)
+    logits = jax.jit(lambda x: plan.init_with_output(key, x, method="logits")[0])(hidden[:, :5])
+    assert logits.shape == (2, 4, V)
+    assert abs(-jax.nn.log_softmax(logits).mean() - np.log(V)) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from policy_cases import LAYOUT, WIDTH, normal
 from farsighted_jax.policy.model import Policy
 from farsighted_jax.policy.observation import Observation
 
-PATCH, V, I, M = 4, 5, 3, 7
-B, N, J = 2, 2, LAYOUT.chunk
+PATCH, V, M = 4, 5, 7
+B, J = 2, LAYOUT.chunk
 POLICY = Policy(
     LAYOUT,
     WIDTH,
@@ -46,7 +46,7 @@ def observation():
         frame_valid_BRP=FRAME_VALID,
         token_BL=np.array([[3, 70, 9], [200, 4, 258]], np.int32),
         text_valid_BL=TEXT_VALID,
-        proprio_BI=normal(1, B, I),
+        proprio_BI=normal(1, B, 3),
         proprio_valid_BI=PROPRIO_VALID,
         embodiment_B=np.array([2, 1], np.int32),
     )
@@ -68,8 +68,11 @@ def targets(**changes):
     return arguments | changes
 
 
+NUM_READINGS = 1 + LAYOUT.num_codes + 2
+
+
 def readings(outputs):
-    """Numbers that depend on every element of an output: vision, each plan position, velocity, gripper."""
+    """Numbers that depend on all of an output each: vision, every position of the plan, velocity, gripper."""
 
     def reading(seed, *parts):
         return sum((part * normal(seed + i, *part.shape)).sum() for i, part in enumerate(parts))

@@ -16,12 +16,12 @@ from farsighted_jax.train import metrics as metrics_module
 TIMED = ("train/samples_per_s", "train/input_stall_share", "memory/rss_mb", "memory/device_peak_mb")
 
 
-def run(folder, stream=None, *, devices=1, task=None, sizes=None, on_log=(), init_from="", **changes):
+def run(folder, stream=None, *, devices=1, task=None, sizes=None, on_log=(), init="", **changes):
     mesh = make_mesh(sizes or {"data": -1, "fsdp": 1, "tensor": 1}, jax.devices()[:devices])
     config = toy_task.toy_config(**changes)
     stream = stream or toy_task.ToyStream(config.batch_size)
     task = task or toy_task.ToyTask()
-    return loop.train(task, stream, config, folder, mesh=mesh, on_log=on_log, init_from=init_from)
+    return loop.train(task, stream, config, folder, mesh=mesh, on_log=on_log, init=init)
 
 
 def lines(folder):
@@ -181,11 +181,11 @@ def test_corrupt_newest_step_falls_back_and_ends_the_same(straight, tmp_path, ca
 
 def test_warm_start_takes_weights_and_only_where_there_is_nothing_to_resume(straight, tmp_path):
     source = restore.read_weights(straight[0])[1]
-    frozen = run(tmp_path, init_from=str(straight[0]), optimizer__freeze=("^encoder/",), stop_step=1)
+    frozen = run(tmp_path, init=str(straight[0]), optimizer__freeze=("^encoder/",), stop_step=1)
     same = digest.content_digests(frozen.state.frozen)
     assert same == digest.content_digests({"encoder": source["params"]["encoder"]})
     assert frozen.step == 1 and int(frozen.state.opt_state[1].count) == 1
-    again = run(tmp_path, init_from="nowhere", optimizer__freeze=("^encoder/",), stop_step=2)
+    again = run(tmp_path, init="nowhere", optimizer__freeze=("^encoder/",), stop_step=2)
     assert again.step == 2 and digest.content_digests(again.state.frozen) == same
 
 
@@ -196,7 +196,7 @@ def test_warm_start_from_another_model_lists_the_paths(straight, tmp_path):
             return {**params, "extra": {"bias": model_state["mean"]}}, model_state
 
     with pytest.raises(restore.StructureError, match=r"extra/bias: expected float32\[8\], found nothing"):
-        run(tmp_path, task=Wider(), init_from=str(straight[0]))
+        run(tmp_path, task=Wider(), init=str(straight[0]))
 
 
 def test_resumed_on_other_devices_batches_are_the_same_and_losses_close(straight, tmp_path):

@@ -45,12 +45,12 @@ class Loader:
         return {"backbone": {"kernel": jax.device_put(self.value, place)}}
 
 
-def run(folder, loader, *, task=None, devices=1, init_from="", **changes):
+def run(folder, loader, *, task=None, devices=1, init="", **changes):
     mesh = make_mesh({"data": -1, "fsdp": min(devices, 2), "tensor": 1}, jax.devices()[:devices])
     config = toy_task.toy_config(total_steps=4, optimizer__ema_decay=0.9, **changes)
     return loop.train(
         task or BackboneTask(), toy_task.ToyStream(config.batch_size), config, folder,
-        mesh=mesh, init_from=init_from, load_pretrained=loader,
+        mesh=mesh, init=init, load_pretrained=loader,
     )  # fmt: skip
 
 
@@ -108,12 +108,12 @@ def test_freezing_by_pattern_works_beside_them(tmp_path):
 
 def test_a_warm_start_takes_those_of_the_other_run_and_loads_what_it_lacks(straight, tmp_path):
     source, _, loader = straight
-    warm = run(tmp_path / "warm", None, init_from=str(source), stop_step=1)
+    warm = run(tmp_path / "warm", None, init=str(source), stop_step=1)
     np.testing.assert_array_equal(warm.state.frozen[PRETRAINED]["backbone"]["kernel"], loader.value)
-    without = run(tmp_path / "without", None, task=toy_task.ToyTask(), init_from=str(source), stop_step=1)
+    without = run(tmp_path / "without", None, task=toy_task.ToyTask(), init=str(source), stop_step=1)
     assert without.state.frozen == {}
     new = Loader()
-    added = run(tmp_path / "added", new, init_from=str(tmp_path / "without"), stop_step=1)
+    added = run(tmp_path / "added", new, init=str(tmp_path / "without"), stop_step=1)
     assert len(new.wanted) == 1 and added.state.frozen.keys() == {PRETRAINED}
 
 
