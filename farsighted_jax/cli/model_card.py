@@ -101,7 +101,7 @@ def _actions(specs, config):
         action = spec.action
         yield (
             f"`{spec.name}`: {horizon} steps at {action.hz:g} Hz, frame `{action.frame}`, rotation "
-            f"`{action.rotation}`; gripper {action.gripper_open:g} = open, {action.gripper_closed:g} = closed."
+            f"`{action.rotation}`; gripper: {action.gripper_open:g} open, {action.gripper_closed:g} closed."
         )
         kinds = ("change a step" if delta else "absolute" for delta in action.delta)
         rows = zip(action.names, action.units, action.groups, kinds, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ import numpy as np
 
 from farsighted_jax.cli import arguments
 
-# Names of the arrays of an example begin with these.
-INPUT, OUTPUT = "input/", "output/"
+BYTES, TOKENIZER, LAM = "bytes", "tokenizer.json", "lam.json"
 
-EXAMPLE_CLIPS = 2
+EXAMPLE_ROWS = 2
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +44,8 @@ def publish(
 ):
     """Writes a run as a release; returns the `checkpoint.release.Release`.
 
-    The datasets are opened for their specifications and for the example.
+    The datasets are opened for their specifications and for the example. The
+    release is read back and its example computed again before it is left there.
 
     Args:
       folder: run folder.
@@ -54,7 +55,7 @@ def publish(
       evaluation: JSON file of `farsighted evaluate`; by default that of the run folder, if there is one.
 
     Raises:
-      ReleaseError: `out` exists.
+      ReleaseError: `out` exists, or the example does not come out again.
       RunError, NoCheckpointError, CorruptCheckpointError, DatasetError: the run or its data cannot be read.
     """
     from farsighted_jax import __version__
@@ -66,26 +67,27 @@ def publish(
     measured = _evaluation(folder, evaluation)
     run = read_run(folder, step)
     kind = "lam" if run.config.task == "lam" else "policy"
-    data = run.config.data
-    stream = stream_for(
-        run.config, batch_size=EXAMPLE_CLIPS, train=False, statistics=run.statistics, dir=data_dir or data.dir
-    )
-    documents = {
-        "config.json": _shared_config(run.config),
-        "statistics.json": run.statistics,
-        "specs.json": [_described(spec) for spec in stream.specs.values()],
-        "preprocessing.json": stream.preprocessing.to_dict(),
-    }
-    return release.write(
+    # The statistics of the run, so that the split is opened as it was trained on.
+    place = {"dir": data_dir or run.config.data.dir, "codes": ""}
+    stream = stream_for(run.config, batch_size=EXAMPLE_ROWS, train=False, statistics=run.statistics, **place)
+    example, check = EXAMPLES[kind](run, stream, place["dir"])
+    found = release.write(
         out,
         kind=kind,
         step=run.step,
         version=__version__,
         items={"params": run.params, "model_state": run.model_state},
-        documents=documents,
-        example=_lam_example(run, stream),
+        documents=_documents(run, stream, folder),
+        example=example,
         card=_card(out.name, kind, run, stream, measured),
+        files=_tokenizer_files(stream.tokenizer),
     )
+    try:
+        check(found)
+    except BaseException:
+        shutil.rmtree(out)
+        raise
+    return found
 
 
 def _evaluation(folder, file):
@@ -95,30 +97,92 @@ def _evaluation(folder, file):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _shared_config(config) -> dict[str, Any]:
-    """The configuration without places of this machine; patterns of the optimizer only look like places."""
-    from farsighted_jax.checkpoint.release import without_places
-
-    values = config.to_dict()
-    return without_places(values) | {"optimizer": values["optimizer"]}
-
-
-def _described(spec):
+def _documents(run, stream, folder) -> dict[str, Any]:
+    """File name -> content, without places of this machine."""
     from farsighted_jax.checkpoint.release import without_places
     from farsighted_jax.core.spec import to_dict
 
-    return without_places(to_dict(spec))
+    documents = {
+        "config.json": _shared(run.config.to_dict()),
+        "statistics.json": run.statistics,
+        "specs.json": [without_places(to_dict(spec)) for spec in stream.specs.values()],
+        "preprocessing.json": stream.preprocessing.to_dict(),
+    }
+    if _tokenizer_files(stream.tokenizer):
+        documents["config.json"]["data"]["text_tokenizer"] = TOKENIZER
+    lam = folder / LAM
+    if lam.is_file():
+        described = json.loads(lam.read_text(encoding="utf-8"))
+        documents[LAM] = described | {"config": _shared(described["config"])}
+    return documents
 
 
-def _lam_example(run, stream) -> Mapping[str, np.ndarray]:
-    """Clips of the training data and their codes."""
+def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without places; the optimizer's patterns only look like some."""
+    from farsighted_jax.checkpoint.release import without_places
+
+    return without_places(config) | {"optimizer": config["optimizer"]}
+
+
+def _tokenizer_files(tokenizer) -> dict[str, bytes]:
+    """The file of a tokenizer that has one."""
+    from etils import epath
+
+    if tokenizer is None or tokenizer.name == BYTES:
+        return {}
+    path = epath.Path(tokenizer.name)
+    return {TOKENIZER: (path / TOKENIZER if path.is_dir() else path).read_bytes()}
+
+
+def _lam_example(run, stream, data_dir):
+    """Clips of the training data and their codes, and what computes the codes again."""
+    from farsighted_jax.checkpoint.release import ReleaseError
+    from farsighted_jax.cli.run import read_run
     from farsighted_jax.lam.inference import LatentActions
 
     batch = next(iter(stream.epoch(readers=1, prefetch=1)))
     inputs = {name: batch[name] for name in run.task.fields if name in batch}
-    code_BtZ = LatentActions(run.task, run.params, run.model_state).encode(inputs)["code"]
-    named = {f"{INPUT}{name}": array for name, array in inputs.items()}
-    return named | {f"{OUTPUT}code": np.asarray(code_BtZ)}
+
+    def code(model):
+        actions = LatentActions(model.task, model.params, model.model_state)
+        return np.asarray(actions.encode(inputs)["code"])
+
+    def check(found):
+        if (code(read_run(found.folder)) != found.example()["output/code"]).any():
+            raise ReleaseError(f"{found.folder}: read back, it gives other codes than the run")
+
+    named = {f"input/{name}": array for name, array in inputs.items()}
+    return named | {"output/code": code(run)}, check
+
+
+def _policy_example(run, stream, data_dir):
+    """Observations of the training data and what the policy makes of them, and what does it again."""
+    from data_pipelines.rlds import open_split
+    from farsighted_jax.serving.example import example_of, recorded_observations
+    from farsighted_jax.serving.policy import load, policy_of
+
+    data = run.config.data
+    policy = policy_of(
+        task=run.task,
+        params=run.params,
+        config=run.config,
+        statistics=run.statistics,
+        specs=stream.specs,
+        preprocessing=stream.preprocessing,
+        tokenizer=stream.tokenizer,
+        embodiment=next((name for name, spec in stream.specs.items() if spec.action), stream.names[0]),
+    )
+    split = open_split(
+        data_dir, policy.spec.name, data.split, on_corrupt=data.on_corrupt, cache_dir=data.cache_dir or None
+    )
+    observations = recorded_observations(split, policy, EXAMPLE_ROWS)
+    return example_of(policy, observations), lambda found: load(
+        found.folder, embodiment=policy.spec.name, check=True
+    )
+
+
+# Kind -> what makes an example, and a function that computes it again from a release.
+EXAMPLES = {"lam": _lam_example, "policy": _policy_example}
 
 
 def _card(name, kind, run, stream, evaluation):

@@ -70,11 +70,18 @@ class ObservationReader:
         return tuple(role for role in self.cameras if role in present)
 
     @property
+    def depth_roles(self) -> tuple[str, ...]:
+        """Cameras whose depth is read."""
+        if self.depth is None:
+            return ()
+        return tuple(role for role in self.roles if self.spec.camera(role).depth_key)
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Keys of an observation; all but depth are required."""
         read = {
             "rgb": True,
-            "depth": self._depth_roles,
+            "depth": self.depth_roles,
             "state": self.state,
             "instruction": self.instructions,
         }
@@ -95,12 +102,6 @@ class ObservationReader:
                 where = f"observation {row}: " if len(observations) > 1 else ""
                 raise ObservationError(f"{where}{error}") from error
         return batch
-
-    @property
-    def _depth_roles(self):
-        if self.depth is None:
-            return ()
-        return tuple(role for role in self.roles if self.spec.camera(role).depth_key)
 
     def _empty(self, num_rows):
         size = self.preprocessing.resolution
@@ -168,7 +169,7 @@ class ObservationReader:
                 batch["history_valid"][row, r, p] = True
 
     def _write_depth(self, batch, row, maps):
-        self._check_roles("depth", maps, self._depth_roles)
+        self._check_roles("depth", maps, self.depth_roles)
         for role in maps:
             p, camera = self.cameras.index(role), self.spec.camera(role)
             for r, depth_HW in self._frames("depth", role, maps[role], 2):
