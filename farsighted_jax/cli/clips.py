@@ -19,7 +19,7 @@ from data_pipelines.clips import Batch, EpisodeFrames, FrameSource, clip_batch, 
 from data_pipelines.frame import Preprocessing
 from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.video.reader import open_video
-from farsighted_jax.cli.run import Run, read_run
+from farsighted_jax.cli.run import Run, RunError, read_run
 from farsighted_jax.core.normalization import denormalize_depth
 from farsighted_jax.lam.inference import LatentActions
 
@@ -171,8 +171,12 @@ class Model:
 
 
 def load_model(checkpoint: str | os.PathLike, step: int | None = None, devices=None) -> Model:
-    """Reads a run folder; see `run.read_run` for its errors."""
+    """Reads a LAM's run folder; see `run.read_run` for its errors."""
     run = read_run(Path(checkpoint), step)
+    if run.config.task != "lam":
+        raise RunError(
+            f"{checkpoint} holds a run of {run.config.task!r}, which gives no codes; expected 'lam'"
+        )
     actions = LatentActions(run.task, run.params, run.model_state, devices=devices)
     data = run.config.data
     return Model(run, actions, tuple(data.offsets_s), Preprocessing(data.resolution))

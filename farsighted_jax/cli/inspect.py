@@ -62,7 +62,7 @@ def config_report(config) -> dict[str, Any]:
     from farsighted_jax.core import tree
 
     task = task_for(config)
-    params, model_state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    params, model_state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config, task))
     trainable, frozen = tree.partition(params, tuple(config.optimizer.freeze))
     return {
         "trainable_params": tree.num_elements(trainable),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,18 @@ from ml_collections import ConfigDict
 
 from data_pipelines.stream import Stream, open_stream
 from farsighted_jax.checkpoint import restore
+from farsighted_jax.cli.policy_run import policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
+from farsighted_jax.core.batch import zeros
 from farsighted_jax.core.task import Task
+from farsighted_jax.lam.objective import DEPTH_CONSTANTS, DEPTH_FIELDS
 from farsighted_jax.lam.task import LamTask, lam_task
+from farsighted_jax.policy.task import PolicyTask
+from farsighted_jax.pretrained.networks import load_placed
 from farsighted_jax.train.resume import CONFIG, STATISTICS
+from farsighted_jax.train.warm_start import LoadPretrained
 
-TASKS = {"lam": lam_task}
+TASKS = ("lam", "policy_pretrain", "policy_finetune")
 
 
 class RunError(ValueError):
@@ -36,26 +42,60 @@ class Run:
       statistics: dataset -> statistics its inputs were normalised with.
       step: number of training steps done.
       params: parameters, the averaged ones if the run kept them.
-      model_state: codebook.
+      model_state: codebook of a LAM.
     """
 
     config: ConfigDict
-    task: LamTask
+    task: LamTask | PolicyTask
     statistics: Mapping[str, Any]
     step: int
     params: Any
     model_state: Any
 
 
-def task_for(config: ConfigDict) -> Task:
-    """The task a configuration names; ConfigError for one that is unknown, inconsistent or lacks a key."""
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a configuration makes, besides data.
+
+    Attributes:
+      task: model and losses.
+      documents: file name -> text of what the run folder holds beside configuration and statistics.
+      load_pretrained: see `train.warm_start.LoadPretrained`.
+      check_stream: complains of a stream that does not fit the task.
+    """
+
+    task: Task
+    documents: Mapping[str, str]
+    load_pretrained: LoadPretrained
+    check_stream: Callable[[Stream], None]
+
+
+def parts_for(config: ConfigDict, folder: Path | None = None) -> Parts:
+    """Builds the task that a configuration names.
+
+    Args:
+      config: of a run.
+      folder: its run folder if it has been trained: what else it needs is read from there.
+
+    Raises:
+      ConfigError: a task that is unknown, inconsistent or lacks a key.
+    """
     config_lib.check_choice("task", config.task, TASKS)
     try:
-        return TASKS[config.task](config)
+        if config.task == "lam":
+            return Parts(lam_task(config), {}, load_placed, lambda stream: None)
+        run = policy_run(config, folder)
+        check = lambda stream: run.check_codes(stream.codes)  # noqa: E731
+        return Parts(run.task, run.documents(), run.load_pretrained, check)
     except KeyError as error:
         raise config_lib.ConfigError(
             f"the configuration lacks the key {error.args[0]}; it was written by hand or by another version"
         ) from error
+
+
+def task_for(config: ConfigDict, folder: Path | None = None) -> Task:
+    """The task of `parts_for`."""
+    return parts_for(config, folder).task
 
 
 def stream_for(
@@ -93,21 +133,23 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
     config = config_lib.from_json(documents[0])
     step, weights = restore.read_weights(folder, step=step, average=True)
     return Run(
-        config, task_for(config), json.loads(documents[1]), step, weights["params"], weights["model_state"]
+        config,
+        task_for(config, folder),
+        json.loads(documents[1]),
+        step,
+        weights["params"],
+        weights["model_state"],
     )
 
 
-def zero_batch(config: ConfigDict) -> dict[str, np.ndarray]:
-    """Zeros with the shapes that the model's parameters depend on, without opening any data."""
-    T, size = len(config.data.offsets_s) + 1, config.data.resolution
-    depth = {
-        "depth": np.zeros((1, T, size, size, 1), np.float32),
-        "depth_valid": np.zeros((1, T, size, size, 1), bool),
-        "depth_center": np.zeros(1, np.float32),
-        "depth_scale": np.ones(1, np.float32),
-    }
-    return (depth if config.model.depth_input == "fuse" else {}) | {
-        "rgb": np.zeros((1, T, size, size, 3), np.uint8),
-        "time_s": np.zeros((1, T), np.float32),
-        "frame_valid": np.ones((1, T), bool),
-    }
+def zero_batch(config: ConfigDict, task: Task | None = None) -> dict[str, np.ndarray]:
+    """Zeros with the shapes that the model's parameters depend on, without opening any data.
+
+    Those of a policy follow from its `task`.
+    """
+    if isinstance(task, PolicyTask):
+        return policy_zeros(config, task)
+    size = config.data.resolution
+    depth = DEPTH_FIELDS + DEPTH_CONSTANTS if config.model.depth_input == "fuse" else ()
+    sizes = {"B": 1, "T": len(config.data.offsets_s) + 1, "H": size, "W": size}
+    return zeros(("rgb", "time_s", "frame_valid", *depth), sizes)

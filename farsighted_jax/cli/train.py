@@ -23,24 +23,28 @@ def main(argv: Sequence[str]) -> int:
 
 def run(config, workdir: str | Path, *, takeover: bool = False):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
-    from farsighted_jax.cli.run import stream_for, task_for
-    from farsighted_jax.pretrained.networks import check_present, load_placed
+    from farsighted_jax.cli.run import parts_for, stream_for
+    from farsighted_jax.lam.frozen import LAM
+    from farsighted_jax.pretrained.networks import check_present
     from farsighted_jax.sharding.mesh import make_mesh
     from farsighted_jax.train.loop import train
     from farsighted_jax.train.resume import is_resumed
 
-    task = task_for(config)
-    if not (is_resumed(Path(workdir)) or config.init):
-        check_present(task.pretrained_shapes())
-    mesh = make_mesh(config.mesh)
+    resumed = is_resumed(Path(workdir))
+    parts = parts_for(config, Path(workdir) if resumed else None)
+    if not (resumed or config.init):
+        check_present(name for name in parts.task.pretrained_shapes() if name != LAM)
+    mesh, stream = make_mesh(config.mesh), stream_for(config)
+    parts.check_stream(stream)
     result = train(
-        task,
-        stream_for(config),
+        parts.task,
+        stream,
         config,
         workdir,
         mesh=mesh,
         init=config.init,
-        load_pretrained=load_placed,
+        load_pretrained=parts.load_pretrained,
+        documents=parts.documents,
         takeover=takeover,
     )
     _draw_curves(Path(workdir))

@@ -13,7 +13,7 @@ from farsighted_jax.core.batch import zeros
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.networks import MEASURED
 from farsighted_jax.lam.objective import DEPTH_CONSTANTS, DEPTH_FIELDS, SENSED_FIELDS
-from farsighted_jax.lam.task import LamTask
+from farsighted_jax.lam.task import LamTask, lam_task
 
 # Under this name the weights stand among the networks that were trained elsewhere.
 LAM = "lam"
@@ -148,6 +148,18 @@ class FrozenLam:
                 jnp.ones(num) if scale_B is None else scale_B,
             ]
         return dict(zip(MEASURED, values, strict=False))
+
+
+def frozen_lam(config: Mapping[str, Any]) -> FrozenLam:
+    """Of a LAM's run configuration; see `lam.task.lam_task` for its errors."""
+    data = config["data"]
+    return FrozenLam(
+        lam_task(config),
+        tuple(data["offsets_s"]),
+        data["resolution"],
+        data["depth"],
+        tuple(data.get("dataset_offsets_s", ())),
+    )
 
 
 def _weights(params):

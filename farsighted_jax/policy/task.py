@@ -49,12 +49,14 @@ class PolicyTask:
       flow: how actions are drawn.
       adapter_rank: of the low-rank adapters, 0 for none.
       adapted_kernels: patterns of the kernels that get one; these are frozen.
+      state_width: I of the widest dataset.
     """
 
     objective: Objective
     flow: FlowSettings = FlowSettings()
     adapter_rank: int = 0
     adapted_kernels: tuple[str, ...] = ()
+    state_width: int = 0
 
     partial_init = True
 
@@ -166,7 +168,10 @@ def policy_task(
         plan["scheduled_sampling"],
     )
     flow = FlowSettings(config["flow"]["num_steps"], config["flow"]["solver"])
-    return PolicyTask(objective, flow, model["adapter_rank"], tuple(config["optimizer"]["freeze"]))
+    state_width = max(len(spec.state_names) for spec in specs.values())
+    return PolicyTask(
+        objective, flow, model["adapter_rank"], tuple(config["optimizer"]["freeze"]), state_width
+    )
 
 
 def _inputs(config, latent_actions, specs):
