@@ -22,7 +22,7 @@ SHAPES = {"size": (12, 16), "depth": "png", "wrist": True}
 def lam_config():
     config = config_lib.load("configs/lam_pretrain.py:tiny")
     config.data.resolution, config.data.offsets_s = 16, (0.2, 0.4)
-    config.model.num_keypoints = 0
+    config.model.num_keypoints, config.model.unroll = 0, 1
     return config
 
 
@@ -33,7 +33,7 @@ def policy_config(data_dir):
     config.data.resolution, config.data.offsets_s = 16, (0.2, 0.4)
     config.data.cameras, config.data.history_s = ("primary", "wrist"), (0.4,)
     config.data.text_length = 8
-    config.model.depth_input = "fuse"
+    config.model.depth_input, config.model.unroll = "fuse", 1
     config.flow.num_steps = 2
     return config
 
@@ -45,7 +45,7 @@ def sparse_params(shapes):
     def leaf(path, shape):
         draws = rng.random(shape.shape)
         sign = np.where(rng.random(shape.shape) < 0.5, -1, 1)
-        return np.where(draws < 0.04, 0.5 * sign, float(path[-1].key == "scale")).astype(shape.dtype)
+        return np.where(draws < 0.025, 0.5 * sign, float(path[-1].key == "scale")).astype(shape.dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
