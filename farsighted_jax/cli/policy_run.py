@@ -18,6 +18,7 @@ from data_pipelines.mixture import parse_mixture
 from data_pipelines.rlds import spec_of
 from farsighted_jax.checkpoint import restore
 from farsighted_jax.core import config as config_lib
+from farsighted_jax.core import tree
 from farsighted_jax.core.batch import zeros
 from farsighted_jax.core.config import ConfigError
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec, to_dict
@@ -105,6 +106,7 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
 
     Raises:
       ConfigError: see `policy.task.policy_task`; a LAM that cannot be read or is not that of `init`.
+      StructureError: its weights are not those of its configuration.
       DatasetError: a dataset without specification.
     """
     lam = _lam(config, folder) if config.model.plan or config.model.image_encoder == LAM_ENCODER else None
@@ -163,13 +165,16 @@ def _read_lam(folder):
         ) from error
     step, weights = restore.read_weights(folder, average=True)
     params, model_state = weights["params"], weights["model_state"]
+    kept = model.weights_of(params, model_state)
+    if lines := tree.structure_difference(model.shapes(), kept):
+        raise restore.StructureError(f"{folder}: weights of another version:\n  " + "\n  ".join(lines))
     document = {
         "config": config.to_dict(),
         "statistics": json.loads(_read(folder, STATISTICS, "statistics of a latent action model")),
         "step": step,
         "digest": LatentActions(model.task, params, model_state).digest,
     }
-    return Lam(model, document, model.weights_of(params, model_state))
+    return Lam(model, document, kept)
 
 
 def _check_same(lam, config):

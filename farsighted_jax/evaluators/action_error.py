@@ -80,11 +80,15 @@ class ActionError:
             own = {
                 name: values_JM * self._scales[index].unit ** _power(name) for name, values_JM in sums.items()
             }
+            groups, units = _groups(spec.action), _units(spec.action)
+            common = {group: groups[group] for group in units["group"]}
             result[spec.name] = {
                 **self._num[index],
-                "normalised": _quantities(sums, {"all": np.ones(spec.action.width, bool)}, spec.action),
-                "own_units": _quantities(own, {}, spec.action),
-                "units": dict(zip(spec.action.names, spec.action.units, strict=True)),
+                "units": units,
+                "normalised": _quantities(
+                    sums, {"all": np.ones(spec.action.width, bool), **groups}, spec.action
+                ),
+                "own_units": _quantities(own, common, spec.action),
             }
         return result
 
@@ -94,45 +98,52 @@ def _power(name):
     return POWERS.get(name.partition("_")[0], 0)
 
 
-def _quantities(sums, everything, action: ActionSpec):
-    groups = {
+def _groups(action: ActionSpec):
+    """Group -> its dimensions, bool[M]."""
+    return {
         group: np.array([other == group for other in action.groups]) for group in dict.fromkeys(action.groups)
     }
-    # A mean over dimensions needs a common unit.
-    if not everything:
-        groups = {
-            group: chosen_M
-            for group, chosen_M in groups.items()
-            if len({unit for unit, is_in in zip(action.units, chosen_M, strict=True) if is_in}) == 1
-        }
+
+
+def _units(action: ActionSpec):
+    """Units of the dimensions, and of the groups that have one in common."""
+    found = {group: set(np.array(action.units)[chosen_M]) for group, chosen_M in _groups(action).items()}
+    return {
+        "dimension": dict(zip(action.names, action.units, strict=True)),
+        "group": {group: str(*units) for group, units in found.items() if len(units) == 1},
+    }
+
+
+def _quantities(sums, pooled, action: ActionSpec):
+    """Quantity -> place -> value; `pooled` are the groups to be given, "all" maybe among them."""
     dimensions = dict(zip(action.names, np.eye(action.width, dtype=bool), strict=True))
     found = {}
     for name in POWERS:
         for suffix in ("", *BASELINES):
-            found[f"{name}{suffix}"] = _places(sums, name + suffix, everything, groups, dimensions)
+            found[f"{name}{suffix}"] = _places(sums, name + suffix, pooled, dimensions)
         for suffix in BASELINES:
             found[f"{name}_over{suffix}"] = _ratios(found[name], found[name + suffix])
     return found
 
 
-def _places(sums, quantity, everything, groups, dimensions):
+def _places(sums, quantity, pooled, dimensions):
     """The mean over each place that is asked for."""
 
     def mean(chosen_M, steps=slice(None)):
         count = sums["count"][steps][..., chosen_M].sum()
         if not count:
             return None
-        power = _power(quantity)
-        return finite_or_none((sums[quantity][steps][..., chosen_M].sum() / count) ** (1 / power))
+        total = sums[quantity][steps][..., chosen_M].sum()
+        return finite_or_none((total / count) ** (1 / _power(quantity)))
 
-    J = len(sums["count"])
+    over = {name: mean(chosen_M) for name, chosen_M in pooled.items()}
     return {
-        **{name: mean(chosen_M) for name, chosen_M in everything.items()},
-        "group": {name: mean(chosen_M) for name, chosen_M in groups.items()},
+        **({"all": over.pop("all")} if "all" in over else {}),
+        "group": over,
         "dimension": {name: mean(chosen_M) for name, chosen_M in dimensions.items()},
         "step": {
-            name: [mean(chosen_M, step) for step in range(J)]
-            for name, chosen_M in (everything | groups).items()
+            name: [mean(chosen_M, step) for step in range(len(sums["count"]))]
+            for name, chosen_M in pooled.items()
         },
     }
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from farsighted_jax.layers.prefix_attention import KeyValues
 from farsighted_jax.policy import action_head, backbone
 from farsighted_jax.policy.action_head import ActionHead, GripperHead
-from farsighted_jax.policy.backbone import Backbone, Cache
+from farsighted_jax.policy.backbone import Backbone
 from farsighted_jax.policy.context import flat_context
 from farsighted_jax.policy.context_encoder import ContextEncoder
 from farsighted_jax.policy.cot_head import VisionHead
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.layout import Layout
 from farsighted_jax.policy.observation import Observation
+from farsighted_jax.policy.outputs import PolicyCache, PolicyOutputs
 from farsighted_jax.policy.plan_head import PlanHead
 
 # The action head is as wide as the backbone of its name.
@@ -26,43 +24,6 @@ VARIANTS = {
     name: {**sizes, "head_depth": action_head.VARIANTS[name]["depth"]}
     for name, sizes in backbone.VARIANTS.items()
 }
-
-
-class PolicyOutputs(NamedTuple):
-    """What a policy predicts; parts that its layout lacks are None.
-
-    Attributes:
-      rgb_BHWC: float32[B, H, W, 3] next keyframe of the primary camera, see `VisionHead`.
-      depth_BHW1: float32[B, H, W, 1] its normalised log depth.
-      token_BNE: float32[B, N, E] its frozen tokens.
-      logit_BnV: float32[B, n, V] of the codes z1..zn.
-      velocity_BJM: float32[B, J, M] see `ActionHead`.
-      gripper_BJM: float32[B, J, M] see `GripperHead`.
-    """
-
-    rgb_BHWC: Any = None
-    depth_BHW1: Any = None
-    token_BNE: Any = None
-    logit_BnV: Any = None
-    velocity_BJM: Any = None
-    gripper_BJM: Any = None
-
-
-@flax.struct.dataclass
-class PolicyCache:
-    """What is kept of an observation and of the groups computed since; each method returns a new one.
-
-    Attributes:
-      groups: of the backbone.
-      context_BSD: float[B, S, D] hidden states of the context, for an action head that reads them.
-      context_valid_BS: bool[B, S].
-      frame_BHWC: float[B, H, W, C] present frame of the primary camera, for a residual prediction.
-    """
-
-    groups: Cache
-    context_BSD: Any = None
-    context_valid_BS: Any = None
-    frame_BHWC: Any = None
 
 
 class Policy(nn.Module):
@@ -179,10 +140,8 @@ class Policy(nn.Module):
             return outputs
         kept = self._kept_context(hidden["context"], flat_context(context, self.layout, self.width)[1])
         moment = (noisy_BJM, time_B, observation.embodiment_B, action_valid_BJM)
-        outputs = outputs._replace(velocity_BJM=self.velocity(hidden["action"], *moment, *kept))
-        if self.discrete_gripper:
-            outputs = outputs._replace(gripper_BJM=self.gripper(hidden["action"]))
-        return outputs
+        velocity_BJM = self.velocity(hidden["action"], *moment, *kept)
+        return outputs._replace(velocity_BJM=velocity_BJM, gripper_BJM=self.gripper(hidden["action"]))
 
     def begin(self, observation: Observation) -> PolicyCache:
         """Encodes the context: all that is ever read of an observation but its embodiment."""
@@ -292,8 +251,8 @@ class Policy(nn.Module):
         return self.action_head(noisy_BJM, time_B, condition_BJD, embodiment_B, valid_BJM, *context)
 
     def gripper(self, condition_BJD):
-        """Logits of an open gripper, float32[B, J, M], see `GripperHead`; with `discrete_gripper`."""
-        return self.gripper_head(condition_BJD)
+        """Logits of an open gripper, float32[B, J, M], see `GripperHead`; None without `discrete_gripper`."""
+        return self.gripper_head(condition_BJD) if self.discrete_gripper else None
 
     def _extended(self, cache, group, *inputs):
         self._check_has(group)

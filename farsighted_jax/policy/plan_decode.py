@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from farsighted_jax.core.rng import sample_keys, step_key
 from farsighted_jax.policy.errors import PolicyError
-from farsighted_jax.policy.model import Policy, PolicyCache
+from farsighted_jax.policy.model import Policy
+from farsighted_jax.policy.outputs import PolicyCache
 
 
 def greedy_plan(policy: Policy, params: Any, cache: PolicyCache):

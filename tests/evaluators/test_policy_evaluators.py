@@ -53,7 +53,7 @@ def test_action_errors_by_hand(batch_of, dataset_spec):
     assert found["normalised"]["mae_over_mean"]["group"]["gripper"] is None, "nothing to divide by"
     assert found["own_units"]["mae"]["group"] == pytest.approx({"translation": 0.4, "gripper": 0.4}, abs=1e-6)
     assert found["own_units"]["rmse"]["dimension"]["x"] == pytest.approx(2 * np.sqrt(0.06), abs=1e-6)
-    assert "all" not in found["own_units"]["mae"] and found["units"]["x"] == "m"
+    assert "all" not in found["own_units"]["mae"] and found["units"]["dimension"]["x"] == "m"
     assert (found["num_chunks"], found["num_at_begin"]) == (2, 1)
 
 
@@ -79,7 +79,9 @@ def test_units_that_differ_are_not_averaged(batch_of, dataset_spec):
     batch = policy_batch(batch_of)
     spec = dataclasses.replace(dataset_spec, action=action)
     found = action_error([batch], lambda _: np.zeros_like(batch["action"]), spec)
-    assert list(found["own_units"]["mae"]["group"]) == ["gripper"]
+    assert list(found["own_units"]["mae"]["group"]) == ["gripper"] and found["units"]["group"] == {
+        "gripper": "1"
+    }
     assert list(found["own_units"]["mae"]["dimension"]) == ["x", "y", "z", "grip"]
 
 

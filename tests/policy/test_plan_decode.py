@@ -1,8 +1,10 @@
 """Decoding: every decoder against logits under teacher forcing and against all plans there are."""
 
+import dataclasses
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from policy_cases import normal
@@ -81,9 +83,7 @@ def decoded(params):
 def log_prob_of_all(teacher):
     """Every plan there is, int[81, t, Z], and its log probability for each sample, float[B, 81]."""
     plans = np.array(list(itertools.product(range(V), repeat=N_CODES)), np.int32).reshape(-1, t, Z)
-    rows = observation()._replace(embodiment_B=None)
-    seen = jax.tree.map(lambda part: np.repeat(part, len(plans), axis=0), rows)
-    seen = seen._replace(embodiment_B=np.zeros(B * len(plans), np.int32))
+    seen = jax.tree.map(lambda part: np.repeat(part, len(plans), axis=0), observation())
     logits, _ = teacher(seen, np.tile(plans, (B, 1, 1)))
     return plans, log_prob(logits, np.tile(plans, (B, 1, 1))).reshape(B, -1)
 
@@ -158,6 +158,20 @@ def test_samples_have_the_policys_own_frequencies(params, log_prob_of_all):
     expected = np.exp(log_prob_of_all[1][0])
     frequency = np.bincount(drawn, minlength=V**N_CODES) / num
     assert (np.abs(frequency - expected) < 5 * np.sqrt(expected / num) + 2 / num).all()
+
+
+@pytest.mark.parametrize("way", ["greedy", "sampled", "beam 2"])
+def test_in_bfloat16_log_probabilities_stay_float32(params, way):
+    policy = dataclasses.replace(POLICY, dtype=jnp.bfloat16)
+    decoder, options = WAYS[way]
+
+    def decode(seen):
+        cache = policy.apply({"params": params}, seen, method="begin")
+        return decode_plan(policy, params, cache, decoder, **options)
+
+    codes, log_probs, cache = jax.eval_shape(decode, observation())
+    assert (codes.dtype, log_probs.dtype) == (jnp.int32, jnp.float32)
+    assert cache.groups.seen.keys.dtype == jnp.bfloat16
 
 
 def test_what_cannot_be_decoded_is_refused(params):
