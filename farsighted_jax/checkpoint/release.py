@@ -29,8 +29,9 @@ FORMAT = 1
 KINDS = ("lam", "policy")
 
 CARD, EXAMPLE = "README.md", "example.npz"
-# People edit cards, hubs add hidden files, and whoever loads the Orbax folders needs no second copy.
-LOOSE = (CARD, ".*", "model*.safetensors*")
+# People edit cards and evaluate, hubs add hidden files, and whoever loads the Orbax folders needs no
+# second copy.
+LOOSE = (CARD, "eval.json", ".*", "model*.safetensors*")
 
 _KEY = "release"
 _PLACE = re.compile(r"([/\\~]|\.\.|[A-Za-z]:[/\\]|[a-z0-9+]+://)")
