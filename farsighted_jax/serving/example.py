@@ -83,7 +83,7 @@ def check_example(found: Release, policy_for: Callable[[str], Any], dtype: str) 
     """
     arrays = found.example()
     policy = policy_for(str(arrays[f"{INPUT}embodiment"]))
-    outputs = _outputs(policy, _observations(arrays), int(arrays[f"{INPUT}seed"]))
+    outputs = _outputs(policy, observations_of(arrays), int(arrays[f"{INPUT}seed"]))
     for name, array in outputs.items():
         expected = arrays[name]
         if name == CODE:
@@ -105,8 +105,8 @@ def _outputs(policy, observations, seed) -> Mapping[str, np.ndarray]:
     return {CODE: policy.plan(observations)}
 
 
-def _observations(arrays) -> list[RawObservation]:
-    """Inverse of `example_of` for its inputs."""
+def observations_of(arrays: Mapping[str, np.ndarray]) -> list[RawObservation]:
+    """The observations of an example's arrays."""
     observations: list[dict] = []
     for name, rows in arrays.items():
         key, _, role = name.removeprefix(INPUT).partition("/")

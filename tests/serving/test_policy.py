@@ -177,12 +177,12 @@ def test_the_command_refuses_a_folder_that_is_there(published, run_folder, capsy
 def test_a_fresh_process_gives_the_same_actions_bit_for_bit(published):
     code = (
         "import sys, numpy as np\n"
-        "from farsighted_jax.serving.example import SEED, _observations\n"
+        "from farsighted_jax.serving.example import SEED, observations_of\n"
         "from farsighted_jax.checkpoint import release\n"
         "from farsighted_jax.serving.policy import load\n"
         "from pathlib import Path\n"
         "arrays = release.read(Path(sys.argv[1])).example()\n"
-        "action = load(sys.argv[1])(_observations(arrays), seed=SEED)\n"
+        "action = load(sys.argv[1])(observations_of(arrays), seed=SEED)\n"
         "print(action.tobytes().hex())\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(published.folder)], capture_output=True, text=True)
