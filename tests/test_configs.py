@@ -6,13 +6,17 @@ from pathlib import Path
 import jax
 import pytest
 
+from data_pipelines.oxe.registry import spec_for
 from farsighted_jax.bench.compare import read
 from farsighted_jax.cli.inspect import config_report
 from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core import tree
 from farsighted_jax.core.task import PRETRAINED
+from farsighted_jax.lam.frozen import LAM, frozen_lam
 from farsighted_jax.lam.model import VARIANTS
+from farsighted_jax.policy.model import VARIANTS as POLICY_VARIANTS
+from farsighted_jax.policy.task import policy_task
 from farsighted_jax.sharding.mesh import make_mesh
 from farsighted_jax.sharding.rules import DEFAULT_RULES, state_shardings
 from farsighted_jax.train import state as train_state
@@ -22,15 +26,25 @@ from farsighted_jax.train.step import make_train_step
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs.json"
 COMPARISONS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("compare_*.py"))
+POLICIES = ("policy_pretrain", "policy_finetune")
 REFERENCES = sorted(
     [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
     + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
     + [f"{file}:{variant}" for file in COMPARISONS for variant in read(str(ROOT / file)).variants]
+    + [f"configs/{name}.py:{variant}" for name in POLICIES for variant in POLICY_VARIANTS]
 )
 
 
 def load(reference):
     return config_lib.load(str(ROOT / reference))
+
+
+def task_of(config):
+    """The task; that of a policy on Bridge, with a LAM of its variant that nobody has trained."""
+    if config.task == "lam":
+        return task_for(config)
+    lam = frozen_lam(load(f"configs/lam_pretrain.py:{config.model.variant}"))
+    return policy_task(config, lam, {"bridge_dataset": spec_for("bridge_dataset")})
 
 
 def test_no_shipped_configuration_is_left_out():
@@ -49,7 +63,7 @@ def golden(update_golden):
 
 
 def sizes_of(config):
-    report = config_report(config)
+    report = config_report(config, task_of(config))
     return {name: report[name] for name in ("trainable_params", "frozen_params")}
 
 
@@ -61,10 +75,10 @@ def test_parameter_counts_are_the_known_ones(reference, golden):
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_the_loss_traces_at_full_size(reference):
     config = load(reference)
-    task = task_for(config)
+    task = task_of(config)
     index = jax.ShapeDtypeStruct((1,), "int32")
-    batch = zero_batch(config) | {"row": index, "dataset": index, "episode": index}
-    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    batch = zero_batch(config, task) | {"row": index, "dataset": index, "episode": index}
+    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config, task))
 
     def loss(params, frozen, state, batch):
         params = {**params, PRETRAINED: frozen}
@@ -91,16 +105,34 @@ def test_the_published_model_takes_a_training_step_at_its_published_size():
     assert {"rgb", "lpips", "commit"} <= metrics.keys()
 
 
+def test_a_policy_takes_a_training_step_at_full_size_and_codes_are_made_in_it():
+    config = load("configs/policy_finetune.py:base")
+    config.model.adapter_rank, config.optimizer.freeze = 8, ("^backbone/",)
+    task, optimizer = task_of(config), make_optimizer(config.optimizer, config.total_steps)
+    batch = {
+        name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)
+        for name, array in zero_batch(config, task).items()
+    }
+    initialize = train_state.initializer(task, optimizer, batch, config)
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    state = train_state.abstract_state(mesh, DEFAULT_RULES, initialize, task.pretrained_shapes())
+    assert set(state.frozen) == {"backbone", PRETRAINED} and "adapters" in state.params
+    assert set(state.frozen[PRETRAINED]) == {LAM, "t5-base", "vgg16", "lpips-vgg16"}
+    after, metrics = jax.eval_shape(make_train_step(task, optimizer), state, batch)
+    assert not tree.structure_difference(state, after)
+    assert {"action", "latent", "vision", "rgb", "lpips", "plan_top1", "action_error"} <= metrics.keys()
+
+
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_every_parameter_has_its_place_on_a_mesh(reference):
     config, mesh = load(reference), make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    task = task_for(config)
-    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    task = task_of(config)
+    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config, task))
     values = {"params": params, "model_state": state, "frozen": task.pretrained_shapes()}
     shardings = state_shardings(mesh, DEFAULT_RULES, values)
     placed = {path: leaf.spec for path, leaf in tree.flat_paths(shardings["params"]).items()}
-    split = {path.rpartition("/")[2] for path, spec in placed.items() if any(spec)}
-    assert split == {"kernel"}
+    split = {path.rpartition("/")[2].rpartition("_")[2] for path, spec in placed.items() if any(spec)}
+    assert split == {"kernel"} if config.task == "lam" else split == {"kernel", "embedding"}
 
 
 def test_depth_that_is_read_must_not_be_off():
@@ -137,14 +169,21 @@ def test_a_contrastive_loss_is_refused_under_accumulation():
         task_for(config)
 
 
-def test_decay_reaches_matrices_alone():
-    config = load("configs/lam_pretrain.py:small")
-    params, _ = jax.eval_shape(task_for(config).init, jax.random.key(0), zero_batch(config))
+@pytest.mark.parametrize(
+    ("reference", "others"),
+    [
+        ("configs/lam_pretrain.py:small", {"bias", "scale", "queries", "slots", "taps"}),
+        ("configs/policy_finetune.py:small", {"bias", "scale", "queries", "embedding"}),
+    ],
+)
+def test_decay_reaches_matrices_alone(reference, others):
+    config = load(reference)
+    task = task_of(config)
+    params, _ = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config, task))
     decays = tree.flat_paths(decay_mask(params, config.optimizer.no_decay))
-    assert {path.rpartition("/")[2] for path, decayed in decays.items() if decayed} == {"kernel"}
-    assert {path.rpartition("/")[2] for path, decayed in decays.items() if not decayed} == {
-        "bias", "scale", "queries", "slots", "taps"
-    }  # fmt: skip
+    last = {path: path.rpartition("/")[2].rpartition("_")[2] for path in decays}
+    assert {last[path] for path, decayed in decays.items() if decayed} == {"kernel"}
+    assert {last[path] for path, decayed in decays.items() if not decayed} == others
 
 
 def test_a_configuration_survives_json():

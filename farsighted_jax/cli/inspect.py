@@ -54,14 +54,14 @@ def data_report(config, max_episodes: int | None = None) -> dict[str, Any]:
     }
 
 
-def config_report(config) -> dict[str, Any]:
-    """Resolved configuration and parameter counts; reads no data and computes nothing."""
+def config_report(config, task=None) -> dict[str, Any]:
+    """Resolved configuration and parameter counts of its task; reads no data and computes nothing."""
     import jax
 
     from farsighted_jax.cli.run import task_for, zero_batch
     from farsighted_jax.core import tree
 
-    task = task_for(config)
+    task = task or task_for(config)
     params, model_state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config, task))
     trainable, frozen = tree.partition(params, tuple(config.optimizer.freeze))
     return {

@@ -49,6 +49,8 @@ DEFAULT_RULES = (
     Rule(r"model_state/", PartitionSpec()),
     Rule(r"kernel$", PartitionSpec(("fsdp", "tensor"), None), replicate_indivisible=True),
     Rule(r"embedding$", PartitionSpec(("fsdp", "tensor"), None), replicate_indivisible=True),
+    # The two factors of a low-rank adapter.
+    Rule(r"adapters/.*/[ab]$", PartitionSpec()),
     # Small: latent slots, their queries, a codebook, convolutions and gates a channel.
     Rule(r"(bias|scale|queries|slots|codebook|taps|gate)$", PartitionSpec()),
 )
