@@ -15,8 +15,8 @@ from farsighted_jax.lam import model as lam_model
 from farsighted_jax.policy import model as policy_model
 
 DATA = {
-    "data.mixture": "tiny", "data.resolution": 16, "data.offsets_s": (0.2, 0.6), "batch_size": 2,
-    "log_every": 1, "model.unroll": 1, "mesh.data": 2,
+    "data.mixture": "tiny", "data.resolution": 16, "data.offsets_s": (0.2, 0.6), "batch_size": 8,
+    "log_every": 1, "model.unroll": 1, "mesh.data": 4, "mesh.fsdp": 2,
 }  # fmt: skip
 LAM = {"total_steps": 2, "model.head": "pixels", "model.num_keypoints": 0, "gate.metric": ""}
 POLICY = {"total_steps": 4, "checkpoint.every": 2, "data.text_length": 4}

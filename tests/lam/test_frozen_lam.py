@@ -45,11 +45,11 @@ def test_only_what_is_needed_is_kept_and_its_shapes_are_known(trained, frozen):
 def test_frame_tokens_have_no_gradient(frozen, batch):
     lam, params = frozen
     rgb = batch["rgb"][:, 0].astype(np.float32) / 255
-    tokens, gradient = jax.jit(
-        lambda params: (
-            lam.frame_tokens(params, rgb),
-            jax.grad(lambda p: lam.frame_tokens(p, rgb).sum())(params),
-        )
-    )(params)
+
+    def total(params):
+        tokens_BNE = lam.frame_tokens(params, rgb)
+        return tokens_BNE.sum(), tokens_BNE
+
+    (_, tokens), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
     assert tokens.shape == (6, 12, 8) and np.std(tokens) > 0
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))

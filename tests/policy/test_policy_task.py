@@ -63,7 +63,7 @@ def test_depth_is_fused_once():
         ({"lam": None, "model__image_encoder": "patch"}, "'lam' is empty, but 'model.plan' is on"),
         (
             {"data__offsets_s": (0.2, 0.4)},
-            r"'data.offsets_s' is \(0.2, 0.4\).*trained with \(0.2, 0.4, 0.6\)",
+            r"'data.offsets_s' is \(0.2, 0.4\).*with \(0.2, 0.4, 0.6\)",
         ),
         ({"data__resolution": 128}, "'data.resolution' is 128.*trained with 64"),
         ({"data__depth": "off"}, "'data.depth' is 'off'.*trained with 'auto'"),
