@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.policy.model import Policy, PolicyOutputs
+from farsighted_jax.policy.model import Policy
 from farsighted_jax.policy.observation import Observation
+from farsighted_jax.policy.outputs import PolicyOutputs
 
 
 def scheduled_outputs(

@@ -40,6 +40,7 @@ def action_chunk_errors(path: str | Path, dataset: str, entry: Mapping[str, Any]
                 linestyle="-" if quantity == "mae" else "--",
             )
         axes.set_ylim(bottom=0)
+        axes.set_xticks(range(len(values)))
         charts.style_axes(axes, f"{dataset}: {group}", "step of the chunk", f"mean absolute error, {unit}")
     figure.axes[0].legend(fontsize=8, frameon=False)
     return charts.save(figure, path)

@@ -1,4 +1,4 @@
-"""A policy with every group and option, a stand-in for a LAM, and random batches; sizes differ in every axis."""
+"""A policy with every group and option, a stand-in for a LAM, and random batches; all sizes differ."""
 
 import dataclasses
 
