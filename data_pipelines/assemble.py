@@ -70,6 +70,8 @@ class Assembler:
             for name, length in (("action", self._horizon), ("action_sum", t)):
                 batch[name] = np.zeros((num_rows, length, self._action_width), np.float32)
                 batch[f"{name}_valid"] = np.zeros((num_rows, length, self._action_width), bool)
+            batch["last_action"] = np.zeros((num_rows, self._action_width), np.float32)
+            batch["last_action_valid"] = np.zeros((num_rows, self._action_width), bool)
         if self._state_width:
             batch["proprio"] = np.zeros((num_rows, self._state_width), np.float32)
             batch["proprio_valid"] = np.zeros((num_rows, self._state_width), bool)
@@ -167,6 +169,9 @@ class Assembler:
             end = max(start + self._horizon, int(window.frames.max()) + 1)
             actions_lM = oriented(episode.actions[start:end], spec)
             width = actions_lM.shape[1]
+            if start:
+                last_M = self._actions[dataset](oriented(episode.actions[start - 1 : start], spec)[0])
+                batch["last_action"][row, :width], batch["last_action_valid"][row, :width] = last_M, True
             normalized_JM = self._actions[dataset](actions_lM[: self._horizon])
             chunk_JM, valid_J = action_chunk(normalized_JM, 0, self._horizon)
             batch["action"][row, :, :width] = chunk_JM

@@ -16,6 +16,9 @@ fixed here because figures are compared with each other:
     screen shows a picture that moves; depth says that only the actor moves.
   bare: geometry without texture. Ground, shapes and actor are of one flat
     colour, the shapes by 6 % darker; what moves is plain in depth alone.
+  circle: actions that can be foreseen. The distractor stands still and the actor circles it, in the
+    direction that the instruction names; in all other levels the actor walks at random, so that what it
+    does next stands nowhere. For policies.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ ACTION_NAMES = ("x", "y")
 TEXTURE_FAMILIES = {"train": ("waves", "stripes", "plaid"), "val": ("checker", "rings")}
 ACTOR_DEPTH_M, DISTRACTOR_DEPTH_M, SCREEN_DEPTH_M = 1.2, 1.35, 1.95
 MAT_MARGIN = 0.08  # of the image
+WOBBLE = 0.5  # px that an orbit strays from its circle
 TABLE_COLOR = np.array([0.24, 0.22, 0.20])
 
 
@@ -47,6 +51,7 @@ class Level:
     has_distractor: bool
     screen_radius: float = 0.0  # 0: no screen
     shade: float = 0.0  # brightness of all shapes, the ground's being 1; 0: everything has a texture
+    orbit_radius: float = 0.0  # of the actor's path around the distractor; 0: both walk at random
 
 
 LEVELS = {
@@ -55,6 +60,7 @@ LEVELS = {
     "long": Level(64, 80, 4, (6.0, 10.0), 8.0, 3.0, 3.0, True),
     "screen": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, screen_radius=18.0),
     "bare": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, shade=0.94),
+    "circle": Level(64, 16, 3, (6.0, 10.0), 6.0, 5.0, 3.0, True, orbit_radius=15.0),
 }
 
 
@@ -127,8 +133,10 @@ def actor_path(level: str, split: str, seed: int, index: int) -> np.ndarray:
     return _scene(level, split, seed, index).position_TM.astype(np.float32)
 
 
-def instruction(index: int) -> str:
+def instruction(level: str, index: int) -> str:
     """The instruction of an episode; says what to do, not where."""
+    if LEVELS[level].orbit_radius:
+        return f"circle the blue disc {('counterclockwise', 'clockwise')[_is_clockwise(index)]}"
     return ("move the orange block", "push the orange block around", "slide the block over the table")[
         index % 3
     ]
@@ -158,8 +166,11 @@ def _scene(level, split, seed, index):
     families = TEXTURE_FAMILIES[split]
     ground = _Ground(_Texture.draw(rng, families, contrast=0.15, cycles=(1.5, 4.0)), slope=-0.6)
     shapes = [_still_shape(rng, size, families) for _ in range(size.num_objects)]
-    position_TM, action_TM = _walk(rng, size)
-    distractor_TM, _ = _walk(rng, size)
+    if size.orbit_radius:
+        position_TM, action_TM, distractor_TM = _orbit(rng, size, _is_clockwise(index))
+    else:
+        position_TM, action_TM = _walk(rng, size)
+        distractor_TM, _ = _walk(rng, size)
     actor = _Shape(_Texture.actor(), "square", size.actor_radius, ACTOR_DEPTH_M, position_TM[0])
     other = _Shape(
         _Texture.distractor(rng, families), "disc", size.actor_radius, DISTRACTOR_DEPTH_M, distractor_TM[0]
@@ -185,6 +196,23 @@ def _walk(rng, size):
         actions.append(action)
         position = position + action
     return np.stack(positions), np.stack(actions)
+
+
+def _is_clockwise(index):
+    return index % 2 == 0
+
+
+def _orbit(rng, size, clockwise):
+    """Positions float64[T, 2] around a still centre, the displacement after each, and the centre, T times."""
+    margin = size.orbit_radius + size.actor_radius + WOBBLE
+    center = rng.uniform(margin, size.resolution - margin, 2)
+    angle = rng.uniform(0, 2 * np.pi)
+    # As y points down, angles grow clockwise.
+    turn = size.max_speed / size.orbit_radius * (1 if clockwise else -1)
+    angle_S = angle + turn * np.arange(size.num_steps + 1)
+    circle_SM = center + size.orbit_radius * np.stack([np.cos(angle_S), np.sin(angle_S)], axis=1)
+    position_SM = circle_SM + rng.uniform(-WOBBLE, WOBBLE, circle_SM.shape)
+    return position_SM[:-1], np.diff(position_SM, axis=0), np.tile(center, (size.num_steps, 1))
 
 
 def _still_shape(rng, size, families):

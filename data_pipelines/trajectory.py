@@ -166,6 +166,12 @@ def oriented(actions_LM: np.ndarray, spec: ActionSpec) -> np.ndarray:
     return ((np.asarray(actions_LM, np.float64) - offset) / scale).astype(np.float32)
 
 
+def as_stored(actions_JM: np.ndarray, spec: ActionSpec) -> np.ndarray:
+    """Inverse of `oriented`: actions as the dataset stores them and the robot takes them, float32[..., M]."""
+    offset, scale = _orientation(spec)
+    return (np.asarray(actions_JM, np.float64) * scale + offset).astype(np.float32)
+
+
 @functools.lru_cache(maxsize=128)
 def _orientation(spec):
     gripper = np.array([group == "gripper" for group in spec.groups])

@@ -40,11 +40,12 @@ def load(reference):
 
 
 def task_of(config):
-    """The task; that of a policy on Bridge, with a LAM of its variant that nobody has trained."""
+    """The task; that of a policy on Bridge, with a LAM of its variant and clips that nobody has trained."""
     if config.task == "lam":
         return task_for(config)
-    lam = frozen_lam(load(f"configs/lam_pretrain.py:{config.model.variant}"))
-    return policy_task(config, lam, {"bridge_dataset": spec_for("bridge_dataset")})
+    lam = load(f"configs/lam_pretrain.py:{config.model.variant}")
+    lam.data.offsets_s, lam.model.depth_input = config.data.offsets_s, config.model.depth_input
+    return policy_task(config, frozen_lam(lam), {"bridge_dataset": spec_for("bridge_dataset")})
 
 
 def test_no_shipped_configuration_is_left_out():

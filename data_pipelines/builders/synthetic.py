@@ -209,10 +209,11 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         for index in range(self._num_episodes[split]):
-            yield index, _example(synthetic.render_episode(self._level, split, self._seed, index), index)
+            episode = synthetic.render_episode(self._level, split, self._seed, index)
+            yield index, _example(episode, synthetic.instruction(self._level, index), index)
 
 
-def _example(episode, index):
+def _example(episode, instruction, index):
     num_steps = len(episode.rgb_THWC)
     depth_THW = np.rint(episode.depth_THW / DEPTH_UNIT_M).astype(np.uint16)
     steps = [
@@ -223,7 +224,7 @@ def _example(episode, index):
                 "state": episode.position_TM[step],
             },
             "action": episode.action_TM[step],
-            "language_instruction": synthetic.instruction(index),
+            "language_instruction": instruction,
             "is_first": step == 0,
             "is_last": step == num_steps - 1,
             "is_terminal": False,

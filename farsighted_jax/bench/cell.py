@@ -20,8 +20,14 @@ from farsighted_jax.train.resume import SAFE_KEYS
 CELL = "cell.json"
 # Results of an evaluation depend on these, a training does not.
 IGNORED = tuple(key for key in SAFE_KEYS if not key.startswith("eval."))
+
+
+class StageError(RuntimeError):
+    """A run that a cell was to start from collapsed or diverged; the message names it."""
+
+
 # Ways for a training to end that say something about its configuration.
-FAILURES = (CollapsedError, TrainingDivergedError)
+FAILURES = (CollapsedError, TrainingDivergedError, StageError)
 
 
 def filled(

@@ -5,6 +5,7 @@ A comparison is a configuration file that also says
   VARIANTS  name -> {dotted key: value}, what each variant changes; `get_config(name)` is that variant.
   COLUMNS   name -> column, see `bench.columns`.
   CURVES    (may be absent) title -> (path of x, path of y): panels of the figure.
+  STAGES    (may be absent) configuration key -> run that it is to name, see `bench.stages`.
   claim     (may be absent) function of {variant: {column: value}} -> bool; its
             docstring is the claim in words.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from farsighted_jax.bench import cell, columns, table_text
+from farsighted_jax.bench import cell, columns, stages, table_text
 from farsighted_jax.checkpoint.manifest import write_atomically
 from farsighted_jax.core import config as config_lib
 
@@ -28,6 +29,8 @@ Rows = Mapping[str, Mapping[str, float | None]]
 
 # Columns that every table ends with: what its cells cost.
 COSTS = ("train_minutes", "train_cpu_minutes", "evaluate_minutes")
+# Likewise, with stages: processor time of all that a cell starts from, whoever else does.
+STAGES_COST = "stages_cpu_minutes"
 
 # What the codes of a latent action model are worth: the worst horizon of each.
 LAM_COLUMNS: dict[str, columns.Column] = {
@@ -50,12 +53,19 @@ class Comparison:
       columns: name -> column.
       curves: title -> (path of x, path of y).
       claim: rows of one seed, or the medians -> whether it holds.
+      stages: configuration key -> function, see `bench.stages`.
     """
 
     variants: Mapping[str, ConfigDict]
     columns: Mapping[str, columns.Column]
     curves: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     claim: Callable[[Rows], bool] | None = None
+    stages: stages.Stages = dataclasses.field(default_factory=dict)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Columns that the table ends with."""
+        return (*COSTS, STAGES_COST) if self.stages else COSTS
 
 
 def read(reference: str, overrides: Iterable[str] = (), only: Sequence[str] = ()) -> Comparison:
@@ -85,6 +95,7 @@ def read(reference: str, overrides: Iterable[str] = (), only: Sequence[str] = ()
         namespace.get("CURVES", {}),
         # A claim is about all variants.
         None if only else namespace.get("claim"),
+        namespace.get("STAGES", {}),
     )
 
 
@@ -98,8 +109,9 @@ def run(
 ) -> dict[str, Any]:
     """Fills the table; `out` gets table.json and table.md anew after every cell.
 
-    Cells are run folders `out`/<variant>/seed_<n>. All variants of a seed come
-    before the next seed. A finished cell is not run again, one that was cut off resumes.
+    Cells are run folders `out`/<variant>/seed_<n>, what they start from lies in
+    `out`/stages. All variants of a seed come before the next seed. A finished
+    cell or stage is not run again, one that was cut off resumes.
 
     Args:
       comparison: see there.
@@ -116,8 +128,12 @@ def run(
         for name, config in comparison.variants.items():
             config = config.copy_and_resolve_references()
             config.seed = seed
-            folder = out / name / f"seed_{seed}"
-            cells[name, seed] = cell.filled(config, folder, train=train, evaluate=evaluate)
+            config, runs = stages.planned(config, comparison.stages, out / "stages")
+            before = stages.filled(runs, train)
+            after = stages.following(before, train)
+            found = cell.filled(config, out / name / f"seed_{seed}", train=after, evaluate=evaluate)
+            spent = sum(stage["train_cpu_minutes"] for stage in before.values())
+            cells[name, seed] = {**found, STAGES_COST: round(spent, 2)}
             table = table_of(comparison, cells)
             write_atomically(out / "table.json", json.dumps(table, indent=2) + "\n")
             write_atomically(out / "table.md", table_text.markdown(table))
@@ -134,8 +150,8 @@ def table_of(comparison: Comparison, cells: Mapping[tuple[str, int], Mapping[str
       "seeds" and "median" with True, False, or None where a figure is missing;
       "hosts": the machines.
     """
-    rows = [_row(comparison.columns, *key, found) for key, found in cells.items()]
-    names = [*comparison.columns, *COSTS]
+    rows = [_row(comparison, *key, found) for key, found in cells.items()]
+    names = [*comparison.columns, *comparison.costs]
     median = {
         variant: {name: _median(row[name] for row in rows if row["variant"] == variant) for name in names}
         for variant in dict.fromkeys(row["variant"] for row in rows)
@@ -157,12 +173,12 @@ def table_of(comparison: Comparison, cells: Mapping[tuple[str, int], Mapping[str
     return table
 
 
-def _row(wanted, variant, seed, found):
+def _row(comparison, variant, seed, found):
     row = {"variant": variant, "seed": seed}
-    for name, column in wanted.items():
+    for name, column in comparison.columns.items():
         number = None if found["result"] is None else columns.value(found["result"], column)
         row[name] = None if number is None else round(number, 4)
-    row |= {name: found[name] for name in COSTS}
+    row |= {name: found[name] for name in comparison.costs}
     return row | ({"error": found["error"]} if found["error"] else {})
 
 

@@ -16,6 +16,7 @@ from farsighted_jax.bench.data import host
 from farsighted_jax.bench.devices import peak_flops, utilization
 from farsighted_jax.bench.flops import lam_flops
 from farsighted_jax.bench.parts import lam_parts
+from farsighted_jax.bench.timing import milliseconds, program_mb, random_networks, seconds_of
 from farsighted_jax.core import tree
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.task import LamTask
@@ -73,18 +74,18 @@ def run(
         state, found = step(state, batch)
         return state, found
 
-    times = _seconds(advance, steps, warm_up)
-    memory = metrics.memory() | _program_mb(step)
+    times = seconds_of(advance, steps, warm_up)
+    memory = metrics.memory() | program_mb(step)
     step_s = statistics.median(times)
     parts = _timed_parts(task, config, mesh, state, steps, warm_up, report)
     rate, kind = config.batch_size / step_s, mesh.devices.flat[0].device_kind
     return {
         "samples_per_s": round(rate, 3),
-        "step_ms": _ms(step_s),
-        "step_ms_range": [_ms(min(times)), _ms(max(times))],
+        "step_ms": milliseconds(step_s),
+        "step_ms_range": [milliseconds(min(times)), milliseconds(max(times))],
         "compile_s": round(compile_s, 2),
         **_arithmetic(config, rate, kind, mesh.size),
-        "parts": {name: {"ms": _ms(s), "share": round(s / step_s, 4)} for name, s in parts.items()},
+        "parts": {name: {"ms": milliseconds(s), "share": round(s / step_s, 4)} for name, s in parts.items()},
         **memory,
         "loss": round(float(found["loss"][0]), 6),
         "steps": steps,
@@ -111,36 +112,12 @@ def _compiled(task, config, mesh, report):
     initialize = train_state.initializer(task, optimizer, shapes, config)
     networks = task.pretrained_shapes()
     abstract = train_state.abstract_state(mesh, sharding_rules.DEFAULT_RULES, initialize, networks)
-    networks = _random_networks(abstract.frozen.get(PRETRAINED, {}))
+    networks = random_networks(abstract.frozen.get(PRETRAINED, {}))
     state = train_state.create(initialize, abstract, config.seed, networks)
     report("compiling the step")
     begin = time.perf_counter()
     step = loop.compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
     return state, step, time.perf_counter() - begin
-
-
-def _random_networks(shapes):
-    """Small weights, so that nothing overflows, where and as the shapes say."""
-    if not shapes:
-        return {}
-    leaves, structure = jax.tree.flatten(shapes)
-
-    def values():
-        keys = jax.random.split(jax.random.key(0), len(leaves))
-        pairs = zip(keys, leaves, strict=True)
-        return [0.02 * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in pairs]
-
-    return jax.tree.unflatten(structure, jax.jit(values, out_shardings=[leaf.sharding for leaf in leaves])())
-
-
-def _seconds(function, steps, warm_up):
-    """Seconds of each of some calls, waiting for what it computes; those to warm up are left out."""
-    times = []
-    for _ in range(warm_up + steps):
-        begin = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - begin)
-    return times[warm_up:]
 
 
 def random_batch(config: Mapping[str, Any], num_samples: int) -> dict[str, np.ndarray]:
@@ -180,7 +157,7 @@ def _timed_parts(task, config, mesh, state, steps, warm_up, report):
     for name, part in lam_parts(task, tree.merged(state.params, state.frozen), batch).items():
         report(f"compiling the part {name!r}")
         call = functools.partial(jax.jit(part.passes), part.learned, part.given)
-        seconds[name] = pieces * part.times * statistics.median(_seconds(call, steps, warm_up))
+        seconds[name] = pieces * part.times * statistics.median(seconds_of(call, steps, warm_up))
     return seconds
 
 
@@ -201,16 +178,3 @@ def _arithmetic(config, rate, kind, num_devices):
             "step_parts": {name: part.step for name, part in counted.items()},
         },
     }
-
-
-def _program_mb(compiled):
-    """What the compiled step needs on one device, where the backend tells."""
-    found = compiled.memory_analysis()
-    if found is None:
-        return {}
-    used = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    return {"memory/program_mb": round((used + found.temp_size_in_bytes) / 2**20, 1)}
-
-
-def _ms(seconds):
-    return round(1e3 * seconds, 3)

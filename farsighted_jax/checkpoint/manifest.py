@@ -6,6 +6,7 @@ protects itself too: its text must be exactly what its content serialises to.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import mmap
@@ -54,13 +55,22 @@ def read(folder: Path) -> dict[str, Any]:
 def verify_files(folder: Path, body: Mapping[str, Any], names: Iterable[str]) -> None:
     """Compares files with the manifest: those of the items (sub-folders), and those beside them.
 
+    What stands beside them and fits a pattern of the manifest's own list "loose" is not compared:
+    it is for people and other programs, and may be edited, added or left out.
+
     Raises:
       CorruptCheckpointError: lists every file that is missing, extra, of another
         size or with other content.
     """
-    names = {*names, ""}
-    expected = {name: entry for name, entry in body["files"].items() if _item(name) in names}
-    found = {name: size for name, size in _sizes(folder).items() if _item(name) in names}
+    names, loose = set(names), body.get("loose", ())
+
+    def compared(name):
+        if _item(name):
+            return _item(name) in names
+        return not any(fnmatch.fnmatchcase(name, pattern) for pattern in loose)
+
+    expected = {name: entry for name, entry in body["files"].items() if compared(name)}
+    found = {name: size for name, size in _sizes(folder).items() if compared(name)}
     lines = [f"{folder / name}: missing" for name in expected.keys() - found.keys()]
     lines += [f"{folder / name}: not in the manifest" for name in found.keys() - expected.keys()]
     for name in expected.keys() & found.keys():

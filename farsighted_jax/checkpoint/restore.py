@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.sharding import Sharding, SingleDeviceSharding
 
-from farsighted_jax.checkpoint import digest, manifest
+from farsighted_jax.checkpoint import digest, manifest, release
 from farsighted_jax.checkpoint.manager import CHECKPOINTS, FROZEN
 from farsighted_jax.core import tree
 
@@ -107,7 +107,7 @@ def read_weights(
     """Reads weights alone, as they stand in the checkpoint, for inference or a warm start.
 
     Args:
-      workdir: a run folder.
+      workdir: a run folder, or a release, which has one step and its parameters averaged already.
       step: which one; the newest complete step by default.
       items: which of "params" and "model_state"; "params" includes the frozen ones.
       average: take the averaged parameters where the run kept them.
@@ -120,19 +120,22 @@ def read_weights(
       NoCheckpointError: no complete step, or not that one; names those that exist.
       CorruptCheckpointError: names the file.
     """
-    steps = manifest.complete_steps(workdir / CHECKPOINTS)
-    if not steps or (step is not None and step not in steps):
+    released = release.found(workdir)
+    folders = _step_folders(workdir) if released is None else {released.step: workdir}
+    if not folders or (step is not None and step not in folders):
         wanted = "any step" if step is None else f"step {step}"
-        raise NoCheckpointError(f"{workdir}: no complete checkpoint of {wanted}; complete steps: {steps}")
-    step = steps[-1] if step is None else step
+        raise NoCheckpointError(
+            f"{workdir}: no complete checkpoint of {wanted}; complete steps: {list(folders)}"
+        )
+    step = max(folders) if step is None else step
     sharding = sharding or SingleDeviceSharding(jax.devices()[0])
-    folder = workdir / CHECKPOINTS / str(step)
+    folder = folders[step]
     body = manifest.read(folder)
     weights = {}
     for name in items:
         stored = "ema" if name == "params" and average and "ema" in body["digests"] else name
         weights[name] = _read_item(folder, body, stored, sharding)
-    if "params" in weights and body["frozen"]:
+    if "params" in weights and body.get("frozen"):
         frozen = _read_item(workdir / FROZEN, manifest.read(workdir / FROZEN), "params", sharding)
         found = digest.tree_digest(digest.content_digests(frozen))
         if found != body["frozen"]:
@@ -147,6 +150,11 @@ def read_document(folder: Path, name: str) -> Any:
     """Reads a verified JSON document ("config", "statistics", "data") of one complete step."""
     manifest.verify_files(folder, manifest.read(folder), [name])
     return json.loads((folder / name / "metadata").read_text(encoding="utf-8"))
+
+
+def _step_folders(workdir):
+    checkpoints = workdir / CHECKPOINTS
+    return {step: checkpoints / str(step) for step in manifest.complete_steps(checkpoints)}
 
 
 def _restore_frozen(workdir, expected):

@@ -1,7 +1,8 @@
-"""`farsighted bench data|step|lam|compare`: measures a part of the system and says on what machine.
+"""`farsighted bench data|step|policy|lam|compare`: measures a part of the system and says on what machine.
 
 data     frames a second, memory and time to the first batch of the data pipeline.
 step     samples a second, utilisation and memory of the training step, on random input.
+policy   latency of one action chunk, with and without caching, and of its parts, on random input.
 lam      quality of a latent action model over seeds.
 compare  variants of a configuration over seeds, beside each other: a table and a figure.
 
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from farsighted_jax.cli import arguments
 
-SUBJECTS = ("data", "step", "lam", "compare")
+SUBJECTS = ("data", "step", "policy", "lam", "compare")
+# Beside a policy's configuration; stands in for the latent action model that it does not name.
+LAM_CONFIG = "lam_pretrain.py"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,16 +34,17 @@ def main(argv: Sequence[str]) -> int:
         "--batches", type=int, default=0, help="data: read this many batches (0: by --seconds)"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="data: read for this long (default: 10)")
-    parser.add_argument("--steps", type=int, default=20, help="step: time this many (default: 20)")
+    parser.add_argument("--steps", type=int, default=20, help="step, policy: time this many (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
     parser.add_argument("--out", help="lam, compare: folder of the table and its runs")
     flags, reference, overrides = arguments.parse_reference(parser, argv)
     if flags.steps < 1:
         arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
-    if flags.subject in ("data", "step"):
+    if flags.subject in ("data", "step", "policy"):
         _, config = arguments.parse(parser, argv)
-        result = {"data": _data, "step": _step}[flags.subject](config, flags)
+        flags.lam = Path(reference.partition(":")[0]).with_name(LAM_CONFIG)
+        result = {"data": _data, "step": _step, "policy": _policy}[flags.subject](config, flags)
         print(json.dumps(result, indent=None if flags.json else 2))
         return 0
     if not flags.out:
@@ -73,6 +77,29 @@ def _step(config, flags):
     return step.run(
         task_for(config), config, steps=flags.steps, report=lambda line: print(line, file=sys.stderr)
     )
+
+
+def _policy(config, flags):
+    import sys
+
+    from data_pipelines.oxe.bridge import BRIDGE_DATASET
+    from farsighted_jax.bench import policy
+    from farsighted_jax.cli.policy_run import policy_zeros
+    from farsighted_jax.core import config as config_lib
+    from farsighted_jax.lam.frozen import frozen_lam
+    from farsighted_jax.policy.task import policy_task
+
+    config_lib.check_choice("task", config.task, ("policy_finetune",))
+    lam = frozen_lam(config_lib.load(f"{flags.lam}:{config.model.variant}"))
+    # A robot arm with a gripper and a state; no dataset is opened.
+    task = policy_task(config, lam, {BRIDGE_DATASET.name: BRIDGE_DATASET})
+    result = policy.run(
+        task,
+        policy_zeros(config, task),
+        steps=flags.steps,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    return {"variant": config.model.variant, **result}
 
 
 def _comparison(parser, flags, reference, overrides):

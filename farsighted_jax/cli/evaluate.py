@@ -60,11 +60,14 @@ def evaluate_run(
       evaluator -> metrics, and "run": step, split, number of windows, and the
       multiples of "gap_robustness" without a window, with the reason.
     """
+    from farsighted_jax.cli.evaluate_policy import evaluate_policy_run
     from farsighted_jax.cli.run import read_run, stream_for
     from farsighted_jax.evaluators.registry import evaluate
 
     run = read_run(folder, step)
     place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run)}
+    if run.config.task != "lam":
+        return evaluate_policy_run(run, folder, split=split, place=place, evaluators=evaluators)
     batch_size = run.config.eval.batch_size
     scored = stream_for(
         run.config, batch_size=batch_size, train=False, split=split, statistics=run.statistics, **place

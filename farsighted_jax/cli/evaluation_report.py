@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from farsighted_jax.cli import evaluate_policy
+
 SHEET_ROWS = 8
 TRANSFER_ROWS = 4
 
@@ -20,7 +22,7 @@ def summary(result: dict[str, Any]) -> str:
             f"  {horizon} s: PSNR {_shown(psnr)} dB, copy frame 0 {_shown(copy)}, "
             f"shuffled codes {_shown(shuffled)}"
         )
-    return "\n".join([*lines, *_motion_lines(result)])
+    return "\n".join([*lines, *_motion_lines(result), *evaluate_policy.summary(result)])
 
 
 def _motion_lines(result):

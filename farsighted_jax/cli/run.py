@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
 from data_pipelines.stream import Stream, open_stream
-from farsighted_jax.checkpoint import restore
+from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.cli.policy_run import policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.batch import zeros
@@ -115,14 +116,15 @@ def stream_for(
 
 
 def read_run(folder: str | Path, step: int | None = None) -> Run:
-    """Reads configuration, statistics and weights of a run folder; optimizer state is left alone.
+    """Reads configuration, statistics and weights of a run folder, or of a release; no optimizer state.
 
     Raises:
       RunError: the folder holds no run.
+      ReleaseError: see `checkpoint.release.read`.
       NoCheckpointError, CorruptCheckpointError: see `checkpoint.restore`.
     """
     folder = Path(folder)
-    documents = []
+    released, documents = release.found(folder), []
     for name in (CONFIG, STATISTICS):
         try:
             documents.append((folder / name).read_text(encoding="utf-8"))
@@ -131,6 +133,8 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
                 f"{folder} is not a run folder: {name} cannot be read ({error.strerror})"
             ) from error
     config = config_lib.from_json(documents[0])
+    if released and released.has(TOKENIZER):
+        config.data.text_tokenizer = str(folder / TOKENIZER)
     step, weights = restore.read_weights(folder, step=step, average=True)
     return Run(
         config,

@@ -64,6 +64,10 @@ FIELDS: dict[str, Field] = {
     "action_valid": Field(
         "bool", "BJM", "False past the episode's end, in padded dimensions, where actions are hidden"
     ),
+    "last_action": Field("float32", "BM", "normalised action of the step before frame 0"),
+    "last_action_valid": Field(
+        "bool", "BM", "False where an episode begins at frame 0, and as `action_valid`"
+    ),
     "action_sum": Field(
         "float32",
         "BtM",

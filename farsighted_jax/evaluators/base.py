@@ -1,4 +1,4 @@
-"""What every evaluator shares: the model as functions, the setup, masked means by horizon.
+"""What every evaluator shares: a model as functions, the setup, masked means by horizon.
 
 A horizon is the real time between frame 0 and frame k, so that datasets with
 different frame rates never fall into one number. In results it is a string of
@@ -53,6 +53,47 @@ class LatentActionFunctions:
 
 
 @dataclasses.dataclass(frozen=True)
+class PolicyFunctions:
+    """A policy as pure, already compiled functions; None for a group of tokens that it lacks.
+
+    Attributes:
+      codebook_size: V of the plan's codes.
+      num_slots: Z.
+      actions: batch -> float32[B, J, M], one normalised chunk a sample.
+      logits: batch -> {"logit": float32[B, t*Z, V] given the true codes before each, "code":
+        int32[B, t, Z] those codes, "code_valid": bool[B, t]}.
+      plan: batch -> {"code": int32[B, t, Z] of greedy decoding, "logit": float32[B, t*Z, V] that
+        they were chosen by}.
+      imagined: batch -> {"rgb": float32[B, H, W, 3] in [0, 1], "depth": float32[B, H, W, 1]
+        normalised log depth} of frame 1 as predicted. "depth" may be absent.
+      metrics: see `LatentActionFunctions`.
+      perceptual: see `LatentActionFunctions`.
+    """
+
+    codebook_size: int
+    num_slots: int
+    actions: Callable[[Arrays], Any] | None = None
+    logits: Callable[[Arrays], Mapping[str, Any]] | None = None
+    plan: Callable[[Arrays], Mapping[str, Any]] | None = None
+    imagined: Callable[[Arrays], Mapping[str, Any]] | None = None
+    metrics: Callable[[Arrays], Mapping[str, tuple[Any, Any]]] | None = None
+    perceptual: Callable[[np.ndarray, np.ndarray], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionScale:
+    """What normalised actions of one dataset mean.
+
+    Attributes:
+      mean: float[M] mean action of the training split, normalised.
+      unit: float[M] what a difference of 1 is in the dataset's own units.
+    """
+
+    mean: np.ndarray
+    unit: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Setup:
     """What evaluators are built from.
 
@@ -64,14 +105,16 @@ class Setup:
       functions: the model, for evaluators that look at more than each batch's
         own codes and predictions.
       gap_multiples: multiples of the trained offsets that "gap_robustness" gets batches of.
+      action_scales: by dataset index; None for a dataset without actions.
     """
 
     codebook_size: int
     num_slots: int
     seed: int = 0
     datasets: tuple[DatasetSpec, ...] = ()
-    functions: LatentActionFunctions | None = None
+    functions: LatentActionFunctions | PolicyFunctions | None = None
     gap_multiples: tuple[int, ...] = ()
+    action_scales: tuple[ActionScale | None, ...] = ()
 
 
 class Evaluator(Protocol):
@@ -83,13 +126,14 @@ class Evaluator(Protocol):
     in place of `update`.
 
     Attributes:
-      needs: extra outputs it reads, a subset of {"decoded", "metrics"}.
+      needs: outputs it reads, of those that `outputs.model_outputs` or, of a policy,
+        `outputs.policy_outputs` computes on demand.
     """
 
     needs: frozenset[str]
 
     def update(self, batch: Arrays, outputs: Arrays) -> None:
-        """Adds one batch; `outputs` are those of `outputs.model_outputs`."""
+        """Adds one batch; `outputs` are those of either function."""
 
     def result(self) -> dict[str, Any]:
         """The metrics so far, ready for JSON."""
@@ -142,6 +186,12 @@ class HorizonMeans:
             horizon_name(ms): finite_or_none(total / count) if count else None
             for ms, (total, count) in self._by_horizon(name)
         }
+
+    def overall(self, name: str) -> float | None:
+        """Mean over all horizons, each sample weighing the same; None without any."""
+        sums = self._sums.get(name, {}).values()
+        count = sum(count for _, count in sums)
+        return finite_or_none(sum(total for total, _ in sums) / count) if count else None
 
     def counts(self, name: str) -> dict[str, int]:
         """Number of samples by horizon."""

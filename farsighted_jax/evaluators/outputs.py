@@ -1,4 +1,4 @@
-"""Runs a model on one batch for all evaluators: codes, predictions, predictions from wrong codes."""
+"""Runs a model on one batch for all evaluators: codes and predictions of a LAM, all that a policy tells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from farsighted_jax.evaluators.base import (
     Arrays,
     EvaluationError,
     LatentActionFunctions,
+    PolicyFunctions,
     valid_transitions,
 )
 
@@ -74,10 +75,69 @@ def model_outputs(
             wrong_BtZU = outputs["quantized"][source_Bt, np.arange(valid_Bt.shape[1])]
             outputs |= _decoded(functions, batch, wrong_BtZU, "_shuffled")
     if "metrics" in needs:
-        if functions.metrics is None:
-            raise EvaluationError("evaluator 'mean' needs LatentActionFunctions.metrics, which is None")
-        outputs["metrics"] = functions.metrics(batch)
+        outputs["metrics"] = _metrics(functions, batch)
     return outputs
+
+
+def policy_outputs(
+    functions: PolicyFunctions,
+    batch: Arrays,
+    rng: np.random.Generator | None = None,
+    needs: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Runs the parts of a policy that are needed, each once; what a policy lacks is absent.
+
+    Args:
+      functions: the policy.
+      batch: numpy fields of `core.batch`.
+      rng: not used, nothing is shuffled.
+      needs: subset of {"action", "plan", "imagined", "metrics"}.
+
+    Returns:
+      With "action": "action" float32[B, J, M]. With "plan": "logit", "code" and "code_valid" of
+      teacher forcing, "free_logit" and "free_code" of greedy decoding. With "imagined": "rgb"
+      float32[B, 1, H, W, 3] and, where predicted, "depth". With "metrics": the task's metrics.
+
+    Raises:
+      EvaluationError: a function returns less, or another shape, than it should.
+    """
+    del rng
+    outputs = {}
+    if "action" in needs and functions.actions:
+        outputs["action"] = np.asarray(functions.actions(batch))
+        if "action" in batch:
+            _check_shape("action", outputs["action"], np.shape(batch["action"]))
+    if "plan" in needs and functions.logits:
+        outputs |= _planned(functions, batch)
+    if "imagined" in needs and functions.imagined:
+        found = functions.imagined(batch)
+        frame = _array(found, "rgb", "imagined")
+        _check_shape("rgb", frame, (len(frame), *np.shape(batch["rgb"])[2:]))
+        outputs |= {name: np.asarray(found[name])[:, None] for name in ("rgb", "depth") if name in found}
+    if "metrics" in needs:
+        outputs["metrics"] = _metrics(functions, batch)
+    return outputs
+
+
+def _planned(functions, batch):
+    outputs, valid_Bt = {}, valid_transitions(batch)
+    shape = (*valid_Bt.shape, functions.num_slots)
+    sizes = {"code": shape, "logit": (len(valid_Bt), shape[1] * shape[2], functions.codebook_size)}
+    for prefix, function in (("", functions.logits), ("free_", functions.plan)):
+        found = function(batch)
+        for name, size in sizes.items():
+            outputs[prefix + name] = _array(found, name, "plan" if prefix else "logits")
+            _check_shape(prefix + name, outputs[prefix + name], size)
+        if not prefix:
+            outputs["code_valid"] = _array(found, "code_valid", "logits")
+    return outputs
+
+
+def _metrics(functions, batch):
+    if functions.metrics is None:
+        kind = type(functions).__name__
+        raise EvaluationError(f"evaluator 'mean' needs {kind}.metrics, which is None")
+    return functions.metrics(batch)
 
 
 def _decoded(functions, batch, quantized_BtZU, suffix):

@@ -41,7 +41,7 @@ class Reconstruction:
     def __init__(self, setup: Setup):
         self._means = HorizonMeans()
         self._perceptual = setup.functions.perceptual if setup.functions else None
-        self._relative_depth = setup.functions.relative_depth if setup.functions else None
+        self._relative_depth = getattr(setup.functions, "relative_depth", None)
 
     def update(self, batch: Arrays, outputs: Arrays) -> None:
         """Adds one batch."""

@@ -9,20 +9,25 @@ from typing import Any
 import numpy as np
 
 from farsighted_jax.core.spec import DatasetSpec
+from farsighted_jax.evaluators.action_error import ActionError
 from farsighted_jax.evaluators.base import (
+    ActionScale,
     Arrays,
     EvaluationError,
     Evaluator,
     LatentActionFunctions,
+    PolicyFunctions,
     Setup,
 )
 from farsighted_jax.evaluators.codebook import CodebookUsage
 from farsighted_jax.evaluators.composition import Composition
 from farsighted_jax.evaluators.controllability import Controllability
 from farsighted_jax.evaluators.gap_robustness import GapRobustness
+from farsighted_jax.evaluators.imagined_frame import ImaginedFrame
 from farsighted_jax.evaluators.latent_probe import LatentProbe
 from farsighted_jax.evaluators.mean import TaskMetrics
-from farsighted_jax.evaluators.outputs import model_outputs
+from farsighted_jax.evaluators.outputs import model_outputs, policy_outputs
+from farsighted_jax.evaluators.plan_accuracy import PlanAccuracy
 from farsighted_jax.evaluators.reconstruction import Reconstruction
 from farsighted_jax.evaluators.transfer import Transfer
 
@@ -35,6 +40,19 @@ EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
     "composition": Composition,
     "transfer": Transfer,
     "gap_robustness": GapRobustness,
+}
+
+POLICY_EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
+    "mean": TaskMetrics,
+    "action_error": ActionError,
+    "plan_accuracy": PlanAccuracy,
+    "imagined_frame": ImaginedFrame,
+}
+
+# What functions a model has -> its evaluators, and what computes the outputs that they share.
+KINDS = {
+    LatentActionFunctions: (EVALUATORS, model_outputs),
+    PolicyFunctions: (POLICY_EVALUATORS, policy_outputs),
 }
 
 
@@ -52,7 +70,7 @@ class GapBatches:
 
 
 def evaluate(
-    functions: LatentActionFunctions,
+    functions: LatentActionFunctions | PolicyFunctions,
     batches: Iterable[Arrays],
     names: Sequence[str],
     *,
@@ -62,16 +80,18 @@ def evaluate(
     true_motion: Callable[[Arrays], np.ndarray] | None = None,
     fit_true_motion: Callable[[Arrays], np.ndarray] | None = None,
     gaps: Mapping[int, GapBatches] | None = None,
+    action_scales: Sequence[ActionScale | None] = (),
 ) -> dict[str, Any]:
-    """Runs evaluators over a split; each batch is encoded once and decoded twice (own, shuffled codes).
+    """Runs evaluators over a split; each batch passes once through what of the model they need.
 
-    Some evaluators call the model once more; they say so.
+    A LAM encodes a batch once and decodes it twice (own, shuffled codes). Some
+    evaluators call the model once more; they say so.
 
     Args:
       functions: the model.
       batches: the split to score, each window once; rows whose `frame_valid` is
         all False only fill up the last batch and count nowhere.
-      names: keys of `EVALUATORS`.
+      names: keys of `EVALUATORS`, or of `POLICY_EVALUATORS` for a policy.
       seed: of the shuffles and the bootstrap; equal arguments give equal results.
       datasets: specifications by dataset index; "latent_probe" needs them.
       fit_batches: the training split, for evaluators that fit something. The
@@ -80,6 +100,7 @@ def evaluate(
         actions move, where it is known; gives the ceiling of the probe.
       fit_true_motion: the same of the training split.
       gaps: multiple of the trained offsets -> batches, for "gap_robustness".
+      action_scales: by dataset index, for "action_error".
 
     Returns:
       evaluator name -> metrics, ready for JSON.
@@ -87,12 +108,21 @@ def evaluate(
     Raises:
       EvaluationError: an unknown name, no batch at all, a missing field.
     """
+    known, _ = KINDS[type(functions)]
     for name in names:
-        if name not in EVALUATORS:
-            raise EvaluationError(f"unknown evaluator {name!r}; known: {sorted(EVALUATORS)}")
+        if name not in known:
+            raise EvaluationError(f"unknown evaluator {name!r}; known of this model: {sorted(known)}")
     gaps = dict(gaps or {})
-    setup = Setup(functions.codebook_size, functions.num_slots, seed, tuple(datasets), functions, tuple(gaps))
-    every = {name: EVALUATORS[name](setup) for name in names}
+    setup = Setup(
+        functions.codebook_size,
+        functions.num_slots,
+        seed,
+        tuple(datasets),
+        functions,
+        tuple(gaps),
+        tuple(action_scales),
+    )
+    every = {name: known[name](setup) for name in names}
     evaluators = {name: evaluator for name, evaluator in every.items() if hasattr(evaluator, "update")}
     fitting = [evaluator for evaluator in evaluators.values() if hasattr(evaluator, "update_fit")]
     if fit_batches is not None and fitting:
@@ -129,8 +159,9 @@ def _pass_gaps(functions, gaps, evaluators):
 
 
 def _passed(functions, batches, needs, rng, true_motion):
+    _, outputs_of = KINDS[type(functions)]
     for batch in batches:
-        outputs = model_outputs(functions, batch, rng, needs)
+        outputs = outputs_of(functions, batch, rng, needs)
         if true_motion is not None:
             outputs["true_motion"] = np.asarray(true_motion(batch))
         yield batch, outputs

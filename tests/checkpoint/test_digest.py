@@ -44,3 +44,13 @@ def test_sharding_does_not_matter():
     plain = content_digests({"x": jnp.asarray(x)})
     for spec in (PartitionSpec(), PartitionSpec(("data", "fsdp")), PartitionSpec("fsdp", "tensor")):
         assert content_digests({"x": jax.device_put(x, NamedSharding(mesh, spec))}) == plain
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int32", "uint8", "bool", "complex64"])
+def test_numpy_and_xla_give_the_same(dtype, monkeypatch):
+    x = (np.random.default_rng(2).normal(size=(5, 3)) * 9 + 1).astype(jnp.dtype(dtype))
+    values = {"matrix": x, "scalar": x[0, 0], "empty": x[:0], "turned": x.T}
+    monkeypatch.setattr("farsighted_jax.checkpoint.digest._PIECE", 4)
+    by_numpy = content_digests(values)
+    monkeypatch.setattr("farsighted_jax.checkpoint.digest._on_host", lambda leaf: False)
+    assert content_digests({name: jnp.asarray(value) for name, value in values.items()}) == by_numpy

@@ -78,6 +78,10 @@ def test_a_row_holds_its_window(root):
         found = denormalize(batch["action"][row], action, keep=keep)[chunk_valid]
         np.testing.assert_allclose(found, actions[start : start + 5], atol=1e-5)
         np.testing.assert_array_equal(batch["action"][row][chunk_valid][:, 6], actions[start : start + 5, 6])
+        assert batch["last_action_valid"][row].tolist() == [start > 0] * 7
+        if start:
+            found = denormalize(batch["last_action"][row], action, keep=keep)
+            np.testing.assert_allclose(found, actions[start - 1], atol=1e-5)
         found = denormalize(batch["proprio"][row], state)
         np.testing.assert_allclose(found, steps[start]["observation"]["state"], atol=1e-5)
         for k in range(1, 4):
@@ -92,7 +96,7 @@ def test_what_stands_under_a_mask_is_zero(root):
     assert not batch["frame_valid"].all()
     for name in ("rgb", "depth", "time_s", "depth_valid"):
         assert not batch[name][~batch["frame_valid"]].any(), name
-    for name in ("depth", "action", "action_sum", "proprio"):
+    for name in ("depth", "action", "last_action", "action_sum", "proprio"):
         assert not batch[name][~batch[f"{name}_valid"]].any(), name
     two = batch["dataset"] == 1
     assert batch["action_valid"][two][..., 4:].sum() == 0 and batch["action_valid"][~two][:, 0].all()

@@ -101,7 +101,7 @@ def test_written_rlds_reads_back_as_rendered(written):
     episode = split.episode(1)
     np.testing.assert_array_equal(episode.actions, want.action_TM)
     np.testing.assert_allclose(episode.depth(3) * 0.001, want.depth_THW[3], atol=6e-4)
-    assert episode.instruction.decode() == synthetic.instruction(1)
+    assert episode.instruction.decode() == synthetic.instruction("easy", 1)
 
 
 def test_true_motion_follows_the_windows_of_a_batch(written):

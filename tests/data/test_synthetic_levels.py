@@ -1,4 +1,4 @@
-"""The levels that take texture and geometry apart, and the long one."""
+"""The levels that take texture and geometry apart, the long one, and the one that can be foreseen."""
 
 import dataclasses
 
@@ -82,3 +82,34 @@ def test_new_levels_use_no_random_number_of_the_old_ones(monkeypatch):
         other = synthetic.render_episode(level, "train", 0, 2)
         np.testing.assert_array_equal(hard.position_TM, other.position_TM)
         np.testing.assert_array_equal(hard.shake_TM, other.shake_TM)
+
+
+def test_the_actor_circles_the_still_disc_as_the_instruction_says():
+    words = set()
+    for index in range(6):
+        level = synthetic.LEVELS["circle"]
+        episode = synthetic.render_episode("circle", "val", 0, index)
+        assert np.ptp(episode.distractor_TM, axis=0).max() == 0
+        offset_TM = episode.position_TM - episode.distractor_TM
+        assert np.abs(np.hypot(*offset_TM.T) - level.orbit_radius).max() <= 2**0.5 * synthetic.WOBBLE + 1e-3
+        (x, y), (later_x, later_y) = offset_TM[:-1].T, offset_TM[1:].T
+        turned = x * later_y - y * later_x
+        # With y down, what turns from x towards y turns clockwise.
+        clockwise = synthetic.instruction("circle", index).endswith(" clockwise")
+        assert (turned > 0).all() if clockwise else (turned < 0).all()
+        np.testing.assert_allclose(
+            episode.position_TM[:-1] + episode.action_TM[:-1], episode.position_TM[1:], atol=1e-4
+        )
+        words.add(synthetic.instruction("circle", index))
+    assert words == {"circle the blue disc clockwise", "circle the blue disc counterclockwise"}
+
+
+def test_neither_the_mean_nor_the_last_action_foresees_the_circle():
+    episodes = [synthetic.render_episode("circle", "train", 0, index) for index in range(6)]
+    action_ETM = np.stack([episode.action_TM for episode in episodes])
+    size = np.abs(action_ETM).mean()
+    assert np.abs(action_ETM - action_ETM.mean(axis=(0, 1))).mean() > 0.95 * size
+    assert np.abs(action_ETM[:, 3:] - action_ETM[:, :-3]).mean() > 0.8 * size
+    foreseen = np.hypot(*action_ETM.reshape(-1, 2).T)
+    # What nobody can foresee is the wobble.
+    assert foreseen.std() < 0.15 * foreseen.mean()

@@ -6,6 +6,7 @@ from data_pipelines.trajectory import (
     KeyframeError,
     action_chunk,
     action_sum,
+    as_stored,
     geometric_offsets,
     keyframe_steps,
     keyframe_window,
@@ -138,3 +139,4 @@ def test_gripper_gets_our_polarity_and_nothing_else_changes():
     np.testing.assert_allclose(found, [[0.3, 1.0, 0.0], [0.4, 0.0, -1.0]], rtol=1e-6)
     bridge = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
     np.testing.assert_array_equal(oriented(bridge, BRIDGE_DATASET.action), bridge)
+    np.testing.assert_allclose(as_stored(found, spec), [[0.3, -1.0, 0.0], [0.4, 1.0, 2.0]], rtol=1e-6)

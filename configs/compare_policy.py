@@ -1,0 +1,118 @@
+"""What each part of SSM-VLA is worth, and what pretraining on video without actions is worth with few labels.
+
+    python -m data_pipelines.builders.synthetic data --level circle
+    farsighted bench compare --config configs/compare_policy.py --seeds 0 1 2 --out runs/policy
+
+Level `circle`: what the actor does next follows from what is seen and said; in the other levels it walks at
+random, and no policy could be much better than the mean action.
+
+A cell is three trainings: a latent action model, a policy pretrained on video with text, the same finetuned
+with actions. The first two are stages, which cells of one seed share where they would be the same (see
+`bench.stages`); every stage and every cell is a run of its own of a few minutes on 2 CPU cores.
+
+  full      depth in LAM and policy, next keyframe, plan of three transitions, then actions
+  no_vision, no_plan   without the next keyframe, without the plan, in pretraining and finetuning
+  no_depth  neither the LAM nor the policy reads depth
+  pair_lam  the LAM saw pairs {0, 0.6 s}, so the plan has one transition; the next keyframe is that of 0.6 s,
+            so its frame is not to be compared with the others'
+  no_lam    image encoder trained along, no plan, no pretraining on video; the next keyframe is predicted
+  .._10, .._1   the same with the actions of 10 and of 1 % of the training episodes
+
+The robot's state is not read: where the actor is has to be seen.
+
+Equal compute: every LAM takes the same steps with 24 transitions each, every policy the same steps with the
+same batch. A variant that lacks a part saves what that part costs, some per cent of a step. `no_lam`
+has no LAM and no pretraining; in their place it trains `stages.scratch_steps` steps more on its labels, as
+many as cost the same processor time. That is a stage too, with a learning rate schedule of its own, so that
+no cell is longer than another. What stages and training took is in the table.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from farsighted_jax.core.config import change
+
+
+def _config_of(name):
+    return runpy.run_path(str(Path(__file__).with_name(name)))["get_config"]
+
+
+lam, pretrain, finetune = map(
+    _config_of, ("lam_synthetic_hard.py", "policy_pretrain.py", "policy_finetune.py")
+)
+
+NO_LAM = {"model.image_encoder": "patch", "model.plan": False}
+VARIANTS = {
+    "full": {},
+    "no_vision": {"model.vision": False},
+    "no_plan": {"model.plan": False},
+    "no_depth": {"model.depth_input": "none"},
+    "pair_lam": {"data.offsets_s": (0.6,)},
+    "no_lam": NO_LAM,
+    "full_10": {"data.action_fraction": 0.1},
+    "no_lam_10": {**NO_LAM, "data.action_fraction": 0.1},
+    "full_1": {"data.action_fraction": 0.01},
+    "no_lam_1": {**NO_LAM, "data.action_fraction": 0.01},
+}
+
+TRANSITIONS = 24  # of a LAM's step
+
+ERROR, PLAN = "action_error/*/{}/{}/all", "plan_accuracy/{}/all"
+COLUMNS = {
+    "error_over_mean": ERROR.format("normalised", "mae_over_mean"),
+    "error_over_repeat": ERROR.format("normalised", "mae_over_repeat"),
+    "error_px": "action_error/*/own_units/mae/group/translation",
+    **{f"plan_{name}": PLAN.format(name) for name in ("top1", "top1_frequent", "top1_free", "top5")},
+    "plan_nats_under_unigram": (PLAN.format("unigram_entropy"), PLAN.format("cross_entropy")),
+    "frame_over_copy_db": "mean imagined_frame/psnr_over_copy/*",
+}
+
+
+def claim(rows):
+    """With 1 and with 10 % of the action labels, the error of `full` is below that of `no_lam`."""
+    return all(rows[f"full_{share}"]["error_px"] < rows[f"no_lam_{share}"]["error_px"] for share in (1, 10))
+
+
+def lam_stage(config):
+    """The latent action model of a variant, or None where nothing reads it."""
+    if not config.model.plan and config.model.image_encoder != "lam":
+        return None
+    stage = lam()
+    for key in ("dir", "mixture", "offsets_s", "readers", "prefetch", "cache_dir"):
+        stage.data[key] = config.data[key]
+    stage.model.depth_input = config.model.depth_input
+    stage.batch_size = TRANSITIONS // len(config.data.offsets_s)
+    stage.total_steps = stage.checkpoint.every = config.stages.lam_steps
+    return stage
+
+
+def init_stage(config):
+    """What finetuning starts from: a policy without actions, or where there is no LAM more of the same."""
+    stage = ConfigDict({key: value for key, value in config.to_dict().items() if key != "stages"})
+    if not config.lam:
+        stage.total_steps = stage.checkpoint.every = config.stages.scratch_steps
+        return stage
+    stage.task = pretrain().task
+    stage.model.action = False
+    stage.data.action_fraction = 1.0
+    stage.total_steps = stage.checkpoint.every = config.stages.pretrain_steps
+    return stage
+
+
+STAGES = {"lam": lam_stage, "init": init_stage}
+
+
+def get_config(arg=None):
+    """The configuration of one variant, `full` by default; `stages` has the steps of what comes before."""
+    config = finetune("tiny")
+    config.stages = {"lam_steps": 500, "pretrain_steps": 300, "scratch_steps": 600}
+    config.total_steps = config.checkpoint.every = 300
+    config.log_every = 20
+    config.data.mixture = "synthetic_circle"
+    config.model.depth_input = "fuse"
+    config.model.proprio = False
+    config.eval.batch_size = 32
+    change(config, VARIANTS[arg or "full"])
+    return config

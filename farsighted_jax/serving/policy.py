@@ -1,0 +1,256 @@
+"""A released policy as a function: a raw observation in, actions in the robot's own units out.
+
+It keeps no memory: the same observation and seed give the same actions, whatever
+was asked before. A policy with a history reads earlier frames from the
+observation; `Policy.history` makes what keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from data_pipelines.frame import Preprocessing
+from data_pipelines.language.instructions import Instructions, Tokenizer, tokenizer_for
+from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
+from data_pipelines.trajectory import as_stored, history_steps
+from farsighted_jax.checkpoint import release, restore
+from farsighted_jax.checkpoint.release import Release, ReleaseError
+from farsighted_jax.core import config as config_lib
+from farsighted_jax.core.normalization import ArrayStatistics, denormalize
+from farsighted_jax.core.spec import DatasetSpec, dataset_spec
+from farsighted_jax.lam.frozen import frozen_lam
+from farsighted_jax.policy.errors import PolicyError
+from farsighted_jax.policy.inference import LatentPolicy
+from farsighted_jax.policy.task import PolicyTask, policy_task
+from farsighted_jax.serving.download import Fetch, local_folder
+from farsighted_jax.serving.example import check_example
+from farsighted_jax.serving.history import FrameHistory
+from farsighted_jax.serving.observation import ObservationReader, RawObservation
+from farsighted_jax.sharding import place as placing
+from farsighted_jax.sharding import rules
+from farsighted_jax.sharding.mesh import num_batch_shards
+
+LAM = "lam.json"
+
+
+class Policy:
+    """Acts for one robot, with fixed weights and without memory.
+
+    Attributes:
+      spec: what its cameras, its state and its actions mean.
+      keys: of an observation, see `serving.observation`.
+      cameras: roles that "rgb" must have.
+      depth_cameras: roles that "depth" may have.
+      history_steps: R steps before the present one that it sees, the oldest first, 0 the last.
+      horizon: J, steps of an action chunk; 0 for a policy that gives none.
+    """
+
+    def __init__(
+        self,
+        latent: LatentPolicy,
+        reader: ObservationReader,
+        *,
+        horizon: int,
+        history: tuple[int, ...],
+        actions: ArrayStatistics | None,
+        mesh: Mesh | None = None,
+    ):
+        """Use `load`.
+
+        Args:
+          latent: model and weights.
+          reader: of observations.
+          horizon: J.
+          history: see `history_steps`.
+          actions: statistics of the actions, or None without.
+          mesh: rows of a batch are spread over its data axes; None: one device.
+        """
+        self.spec, self.keys, self.cameras = reader.spec, reader.keys, reader.roles
+        self.depth_cameras = reader.depth_roles
+        self.horizon, self.history_steps = horizon if actions else 0, history
+        self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
+
+    def __call__(
+        self, observation: RawObservation | Sequence[RawObservation], *, seed: int = 0
+    ) -> np.ndarray:
+        """Actions for one observation, or for each of a list.
+
+        Args:
+          observation: see `serving.observation`.
+          seed: of the noise that the flow starts from, which depends on the place in a list too.
+
+        Returns:
+          float32[J, M] for one, float32[B, J, M] for a list of B: actions as the dataset stores
+          them, the first of them to be taken now.
+
+        Raises:
+          ObservationError: names the key that is wrong, missing or unknown.
+          PolicyError: a policy without actions.
+        """
+        if not self.horizon:
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}")
+        one = isinstance(observation, Mapping)
+        batch, num = self._batch([observation] if one else observation)
+        normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
+        action_BJM = self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
+        return action_BJM[0] if one else action_BJM
+
+    def plan(self, observations: Sequence[RawObservation]) -> np.ndarray:
+        """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
+        batch, num = self._batch(observations)
+        return np.asarray(self._latent.plan(batch)["code"])[:num]
+
+    def history(self) -> FrameHistory:
+        """Keeps the frames that observations must have; one for each robot that is run."""
+        return FrameHistory(self.history_steps)
+
+    def in_robot_units(self, action_JM: np.ndarray) -> np.ndarray:
+        """Normalised actions, float[..., M], as the dataset stores them."""
+        spec, mode = self.spec.action, self._reader.normalization
+        gripper = [group == "gripper" for group in spec.groups]
+        return as_stored(denormalize(action_JM, self._actions, mode, gripper), spec)
+
+    def _batch(self, observations):
+        """A batch on its devices, and how many of its rows count."""
+        batch, num = self._reader.batch(observations), len(observations)
+        if self._mesh is None:
+            return batch, num
+        missing = -num % num_batch_shards(self._mesh)
+        padded = {name: np.concatenate([rows, rows[-1:].repeat(missing, 0)]) for name, rows in batch.items()}
+        return placing.shard_batch(padded, self._mesh), num
+
+
+def load(
+    place: str | os.PathLike,
+    *,
+    embodiment: str | None = None,
+    check: bool = False,
+    mesh: Mesh | None = None,
+    fetch: Fetch | None = None,
+) -> Policy:
+    """Makes a policy of a release alone.
+
+    Args:
+      place: a folder, gs://bucket/folder, hf://owner/name or hf://owner/name@revision.
+      embodiment: dataset whose robot it is to act for; needed where several have actions.
+      check: compute the release's example again and compare, see `example.check_example`.
+      mesh: from `sharding.mesh.make_mesh`; by default one device holds all.
+      fetch: see `download.local_folder`.
+
+    Raises:
+      ReleaseError: no release of a policy, one of another format, an example that comes out
+        otherwise, or an embodiment that it does not have.
+      CorruptCheckpointError: names the file that is damaged.
+    """
+    found = release.read(local_folder(place, fetch=fetch))
+    if found.kind != "policy":
+        raise ReleaseError(f"{found.folder}: a release of kind {found.kind!r}, expected 'policy'")
+    config = config_lib.from_json(found.text("config.json"))
+    specs = {spec.name: spec for spec in map(dataset_spec, found.document("specs.json"))}
+    task = policy_task(config, _lam(found), specs)
+    parts = {
+        "task": task,
+        "params": _params(found.folder, mesh),
+        "config": config,
+        "specs": specs,
+        "statistics": found.document("statistics.json"),
+        "preprocessing": Preprocessing(**found.document("preprocessing.json")),
+        "tokenizer": _tokenizer(found, config.data.text_tokenizer),
+        "mesh": mesh,
+    }
+    if check:
+        check_example(found, lambda name: policy_of(embodiment=name, **parts), config.model.dtype)
+    return policy_of(embodiment=embodiment, **parts)
+
+
+def policy_of(
+    *,
+    task: PolicyTask,
+    params: Any,
+    config: Mapping[str, Any],
+    specs: Mapping[str, DatasetSpec],
+    statistics: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    tokenizer: Tokenizer | None,
+    embodiment: str | None = None,
+    mesh: Mesh | None = None,
+) -> Policy:
+    """A policy from its parts.
+
+    Args:
+      task: model and inputs.
+      params: its parameters; on `mesh`, if there is one.
+      config: of the run.
+      specs: dataset -> specification, in the mixture's order.
+      statistics: dataset -> what its inputs were normalised with.
+      preprocessing: of every image.
+      tokenizer: of the instructions, or None.
+      embodiment: see `load`.
+      mesh: see `load`.
+
+    Raises:
+      ReleaseError: an embodiment that it does not have, or none named where there are several.
+    """
+    spec, data = specs[_chosen(specs, embodiment)], config["data"]
+    own, all_states = statistics[spec.name], [entry["state"] for entry in statistics.values()]
+    reads_state = "proprio" in task.fields
+    reader = ObservationReader(
+        spec=spec,
+        index=list(specs).index(spec.name),
+        preprocessing=preprocessing,
+        cameras=tuple(data["cameras"]),
+        num_frames=len(data["history_s"]) + 1,
+        with_depth="history_depth" in task.fields,
+        depth=tuple(own["depth"]) if own["depth"] and "history_depth" in task.fields else None,
+        state=ArrayStatistics.from_dict(own["state"]) if own["state"] and reads_state else None,
+        state_width=max((len(s["mean"]) for s in all_states if s), default=0) if reads_state else 0,
+        normalization=data["normalization"],
+        instructions=Instructions(tokenizer, data["text_length"]) if "text" in task.fields else None,
+    )
+    return Policy(
+        LatentPolicy(task, params),
+        reader,
+        horizon=task.model.layout.chunk,
+        history=history_steps(spec.hz, data["history_s"], spec.name),
+        actions=ArrayStatistics.from_dict(own["action"]) if own["action"] else None,
+        mesh=mesh,
+    )
+
+
+def _chosen(specs, embodiment):
+    """Name of the dataset to act for."""
+    acting = [name for name, spec in specs.items() if spec.action] or list(specs)
+    if embodiment is None and len(acting) == 1:
+        return acting[0]
+    if embodiment not in specs:
+        asked = "none was named" if embodiment is None else f"found {embodiment!r}"
+        raise ReleaseError(f"embodiment: {asked}, expected one of {acting}")
+    return embodiment
+
+
+def _lam(found: Release):
+    if not found.has(LAM):
+        return None
+    return frozen_lam(config_lib.from_json(json.dumps(found.document(LAM)["config"])))
+
+
+def _tokenizer(found: Release, name: str):
+    if not name:
+        return None
+    return tokenizer_for(os.fspath(found.folder / TOKENIZER) if found.has(TOKENIZER) else name)
+
+
+def _params(folder, mesh):
+    """Parameters by the rules of training, on the mesh or the first device."""
+    if mesh is None:
+        return restore.read_weights(folder, items=("params",))[1]["params"]
+    params = restore.read_weights(folder, items=("params",), sharding=rules.replicated(mesh))[1]["params"]
+    shardings = rules.state_shardings(mesh, rules.DEFAULT_RULES, {"params": params})["params"]
+    return jax.device_put(params, shardings)
