@@ -23,8 +23,8 @@ The robot's state is not read: where the actor is has to be seen.
 Equal compute: every LAM takes the same steps with 24 transitions each, every policy the same steps with the
 same batch. A variant that lacks a part saves what that part costs, some per cent of a step. `no_lam`
 has no LAM and no pretraining; in their place it trains `stages.scratch_steps` steps more on its labels, about
-as many as cost the same processor time (an estimate; the table has what stages and training really took). That
-is a stage too, with a learning rate schedule of its own, so that no cell is longer than another.
+as many as cost the same processor time (an estimate; the table has what stages and training took). That is a
+stage too, with a learning rate schedule of its own, so that no cell is longer than another.
 """
 
 import runpy
