@@ -1,8 +1,10 @@
 """Runs of a policy: three stages, each complete in its own folder."""
 
+import functools
 import json
 import shutil
 
+import jax
 import pytest
 from rlds_writer import tiny_spec
 from source_tree import ROOT
@@ -13,10 +15,11 @@ from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.spec import to_dict
 from farsighted_jax.lam import model as lam_model
 from farsighted_jax.policy import model as policy_model
+from farsighted_jax.sharding import mesh
 
 DATA = {
-    "data.mixture": "tiny", "data.resolution": 16, "data.offsets_s": (0.2, 0.6), "batch_size": 8,
-    "log_every": 1, "model.unroll": 1, "mesh.data": 4, "mesh.fsdp": 2,
+    "data.mixture": "tiny", "data.resolution": 16, "data.offsets_s": (0.2, 0.6), "batch_size": 2,
+    "log_every": 1, "model.unroll": 1,
 }  # fmt: skip
 LAM = {"total_steps": 2, "model.head": "pixels", "model.num_keypoints": 0, "gate.metric": ""}
 POLICY = {"total_steps": 4, "checkpoint.every": 2, "data.text_length": 4}
@@ -70,6 +73,9 @@ def test_what_is_missing_is_named(described, tmp_path):
 
 @pytest.mark.slow
 def test_three_stages_and_a_resumed_run_equals_a_straight_one(tool_data, tmp_path, monkeypatch, capsys):
+    # One device: what is compared are folders and bits, and eight simulated ones take minutes to compile for.
+    alone = functools.partial(mesh.make_mesh, devices=jax.devices()[:1])
+    monkeypatch.setattr(mesh, "make_mesh", alone)
     sizes = {"width": 8, "num_heads": 2}
     monkeypatch.setitem(lam_model.VARIANTS, "tiny", {**sizes, "encoder_depth": 1, "decoder_depth": 1})
     monkeypatch.setitem(policy_model.VARIANTS, "tiny", {**sizes, "depth": 1, "head_depth": 2})
