@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax-te
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest  # noqa: E402  (after the environment is set)
-from quick_compilation import with_quick_compilation  # noqa: E402
+from xla_flags import PATIENCE, QUICK_COMPILATION, with_flags  # noqa: E402
 
 # They take longest. Begun first, they leave no worker alone with them at the end.
 LONGEST = ("train", "sharding", "lam", "layers")
@@ -28,9 +28,9 @@ TOGETHER = ("lam",)
 
 
 def pytest_configure(config):
-    """Makes compiling quick; the slow tier runs what users run."""
-    if "not slow" in config.option.markexpr:
-        os.environ["XLA_FLAGS"] = with_quick_compilation(os.environ["XLA_FLAGS"])
+    """Lets simulated devices wait, and makes compiling quick; the slow tier runs what users run."""
+    wanted = PATIENCE | (QUICK_COMPILATION if "not slow" in config.option.markexpr else {})
+    os.environ["XLA_FLAGS"] = with_flags(os.environ["XLA_FLAGS"], wanted)
 
 
 def pytest_collection_modifyitems(items):
