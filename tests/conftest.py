@@ -31,6 +31,9 @@ def pytest_configure(config):
     """Lets simulated devices wait, and makes compiling quick; the slow tier runs what users run."""
     wanted = PATIENCE | (QUICK_COMPILATION if "not slow" in config.option.markexpr else {})
     os.environ["XLA_FLAGS"] = with_flags(os.environ["XLA_FLAGS"], wanted)
+    if "not slow" not in config.option.markexpr:
+        # Two sharded programs in flight have been seen to wait for each other's threads for ever.
+        os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
 
 def pytest_collection_modifyitems(items):

@@ -17,8 +17,8 @@ QUICK_COMPILATION = {
 # Eight simulated devices share what cores there are, with other tests beside them. By default XLA ends the
 # process once one of them keeps the others waiting for 40 seconds.
 PATIENCE = {
-    "xla_cpu_collective_call_terminate_timeout_seconds": "1200",
-    "xla_cpu_collective_timeout_seconds": "1200",
+    "xla_cpu_collective_call_terminate_timeout_seconds": "300",
+    "xla_cpu_collective_timeout_seconds": "300",
 }
 
 
