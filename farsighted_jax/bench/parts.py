@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from farsighted_jax.core.batch import float_rgb
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam import objective
 from farsighted_jax.lam.task import LamTask
@@ -80,7 +81,7 @@ def decoder(task: LamTask, params: Any, batch: Arrays) -> Part:
     def function(learned, given):
         return task.model.apply({"params": learned[0]}, given[0], learned[1], given[1], method="decode")
 
-    return Part(function, learned, (objective.float_rgb(batch["rgb"][:, 0]), batch["time_s"][:, 1:]))
+    return Part(function, learned, (float_rgb(batch["rgb"][:, 0]), batch["time_s"][:, 1:]))
 
 
 def perceptual(task: LamTask, params: Any, batch: Arrays) -> Part | None:
@@ -88,7 +89,7 @@ def perceptual(task: LamTask, params: Any, batch: Arrays) -> Part | None:
     if not task.weights.lpips:
         return None
     weights = {PRETRAINED: {name: params[PRETRAINED][name] for name in (VGG, LINEAR)}}
-    target = objective.float_rgb(batch["rgb"][:, 1:])
+    target = float_rgb(batch["rgb"][:, 1:])
 
     def function(predicted, given):
         return task.networks.perceptual_distance(given[0], predicted, given[1])

@@ -17,9 +17,9 @@ from data_pipelines.stream import Stream, open_stream
 from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.cli.policy_run import policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
-from farsighted_jax.core.batch import zeros
+from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
 from farsighted_jax.core.task import Task
-from farsighted_jax.lam.objective import DEPTH_CONSTANTS, DEPTH_FIELDS
+from farsighted_jax.lam.objective import DEPTH_FIELDS
 from farsighted_jax.lam.task import LamTask, lam_task
 from farsighted_jax.policy.task import PolicyTask
 from farsighted_jax.pretrained.networks import load_placed

@@ -86,6 +86,10 @@ FIELDS: dict[str, Field] = {
 }
 
 
+# What turns normalised depth into metres.
+DEPTH_CONSTANTS = ("depth_center", "depth_scale")
+
+
 def check(batch: Mapping[str, np.ndarray], *, values: bool = False) -> dict[str, int]:
     """Checks a batch against `FIELDS`.
 
@@ -162,6 +166,11 @@ def _check_values(batch):
             if not finite.all():
                 where = tuple(int(i) for i in np.argwhere(~finite)[0])
                 raise BatchError(f"batch field {name!r}: value {np.asarray(array)[where]} at index {where}")
+
+
+def float_rgb(rgb):
+    """Images as the models read them, numpy or jax: uint8 0..255 -> float32 [0, 1]."""
+    return rgb.astype(np.float32) / 255.0
 
 
 def transition_valid(frame_valid_BT):

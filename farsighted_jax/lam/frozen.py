@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import zeros
+from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.networks import MEASURED
-from farsighted_jax.lam.objective import DEPTH_CONSTANTS, DEPTH_FIELDS, SENSED_FIELDS
+from farsighted_jax.lam.objective import DEPTH_FIELDS, SENSED_FIELDS
 from farsighted_jax.lam.task import LamTask, lam_task
 
 # Under this name the weights stand among the networks that were trained elsewhere.

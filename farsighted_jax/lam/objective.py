@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import BatchError, transition_valid
+from farsighted_jax.core.batch import DEPTH_CONSTANTS, BatchError, float_rgb, transition_valid
 from farsighted_jax.core.rng import sample_keys
 from farsighted_jax.encoders.geometry import relative_clips
 from farsighted_jax.lam.contrastive import Contrastive, num_compared
@@ -23,8 +23,6 @@ from farsighted_jax.losses.masked import masked_sum, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 
 DEPTH_FIELDS = ("depth", "depth_valid")
-# What turns normalised depth into metres; an estimate is aligned there.
-DEPTH_CONSTANTS = ("depth_center", "depth_scale")
 # What the encoder reads in their place where a batch has it, see `data.depth_noise`.
 SENSED_FIELDS = ("sensed_depth", "sensed_depth_valid")
 # Of the encoder, where it calls a field by another name.
@@ -46,11 +44,6 @@ class LossWeights:
     feature: float = 0.0
     contrastive: float = 0.0
     relative_depth: float = 0.0
-
-
-def float_rgb(rgb):
-    """uint8 0..255 -> float32 [0, 1]."""
-    return rgb.astype(jnp.float32) / 255.0
 
 
 def depth_fields(model: FarsightedLam, networks: FrozenNetworks) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from farsighted_jax.core.batch import float_rgb
 from farsighted_jax.core.config import ConfigError, check_choice, check_range
 from farsighted_jax.core.rng import named_key
 from farsighted_jax.core.task import PRETRAINED
@@ -138,7 +139,7 @@ class LamTask:
         """Predicted rgb within [0, 1], float32[B, t, H, W, 3], and depth float32[B, t, H, W, 1]."""
         rgb_BtHWC, depth_BtHW1, _ = self.model.apply(
             {"params": params},
-            objective.float_rgb(batch["rgb"][:, 0]),
+            float_rgb(batch["rgb"][:, 0]),
             quantized_BtZU,
             batch["time_s"][:, 1:],
             method="decode",

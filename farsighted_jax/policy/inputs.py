@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import BatchError, transition_valid
+from farsighted_jax.core.batch import DEPTH_CONSTANTS, BatchError, float_rgb, transition_valid
 from farsighted_jax.policy.networks import FrozenNetworks
 from farsighted_jax.policy.observation import Observation
 
@@ -16,7 +16,6 @@ LAM_ENCODER, OWN_ENCODER = "lam", "patch"
 
 HISTORY_FIELDS = ("history_rgb", "history_valid")
 HISTORY_DEPTH_FIELDS = ("history_depth", "history_depth_valid")
-DEPTH_CONSTANTS = ("depth_center", "depth_scale")
 TEXT_FIELDS = ("text", "text_valid")
 PROPRIO_FIELDS = ("proprio", "proprio_valid")
 CODE_FIELDS = ("code", "code_valid")
@@ -164,11 +163,6 @@ class Inputs:
         if self.text_encoder == "own":
             return batch["text"]
         return self.networks.text_vectors(params, batch["text"], batch["text_valid"])
-
-
-def float_rgb(rgb):
-    """uint8 0..255 -> float32 [0, 1]."""
-    return rgb.astype(jnp.float32) / 255.0
 
 
 def _require(batch, names):

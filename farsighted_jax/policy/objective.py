@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.batch import BatchError, transition_valid
+from farsighted_jax.core.batch import BatchError, float_rgb, transition_valid
 from farsighted_jax.core.rng import named_key, sample_keys
 from farsighted_jax.losses import depth as depth_loss
 from farsighted_jax.losses.feature import token_error
@@ -21,7 +21,7 @@ from farsighted_jax.losses.masked import masked_sum, safe_ratio, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 from farsighted_jax.policy.action_space import ActionSpaces
 from farsighted_jax.policy.flow_matching import training_point
-from farsighted_jax.policy.inputs import Inputs, float_rgb
+from farsighted_jax.policy.inputs import Inputs
 from farsighted_jax.policy.model import Policy
 from farsighted_jax.policy.scheduled_sampling import scheduled_outputs
 

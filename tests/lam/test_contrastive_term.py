@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from lam_cases import B, T, gradient_and_aux, jitted, lam_task, random_batch
 
+from farsighted_jax.core.batch import float_rgb
 from farsighted_jax.lam import contrastive
 from farsighted_jax.lam.contrastive import Contrastive
-from farsighted_jax.lam.objective import LossWeights, float_rgb
+from farsighted_jax.lam.objective import LossWeights
 
 SETTINGS = Contrastive(min_motion=0.01)
 second_view = jax.jit(contrastive.second_view, static_argnums=3)

@@ -7,9 +7,9 @@ import pytest
 from lam_cases import B, H, T, U, V, W, Z, jitted, lam_task
 
 from farsighted_jax.core import tree
-from farsighted_jax.core.batch import BatchError
+from farsighted_jax.core.batch import BatchError, float_rgb
 from farsighted_jax.lam import model as lam_model
-from farsighted_jax.lam.objective import DEPTH_FIELDS, SENSED_FIELDS, float_rgb
+from farsighted_jax.lam.objective import DEPTH_FIELDS, SENSED_FIELDS
 
 
 def test_shapes_and_ranges(trained, batch):
