@@ -51,7 +51,7 @@ def evaluate_policy_run(
         "windows": scored.num_windows,
         "datasets": list(scored.names),
     }
-    draw(folder / "figures", functions, scored, result)
+    draw(folder / "figures", functions, scored, result, sees_depth="history_depth" in run.task.fields)
     return result
 
 
@@ -115,7 +115,7 @@ def action_scales(statistics: Mapping[str, Any], specs: Sequence[Any], normaliza
     return tuple(map(scale, specs))
 
 
-def draw(folder: Path, functions, stream, result: Mapping[str, Any]) -> None:
+def draw(folder: Path, functions, stream, result: Mapping[str, Any], *, sees_depth: bool = False) -> None:
     """Writes the pictures: the imagined frame and its depth, the error over the action chunk."""
     from farsighted_jax.cli.evaluation_report import spread_rows
     from farsighted_jax.evaluators.outputs import policy_outputs
@@ -129,7 +129,7 @@ def draw(folder: Path, functions, stream, result: Mapping[str, Any]) -> None:
         pair = {**batch, **{name: batch[name][:, :2] for name in PAIR if name in batch}}
         prediction_sheet(folder / "imagined.png", pair, outputs, rows=SHEET_ROWS)
         if "depth" in batch:
-            depth_sheet(folder / "imagined_depth.png", pair, outputs, rows=SHEET_ROWS)
+            depth_sheet(folder / "imagined_depth.png", pair, outputs, rows=SHEET_ROWS, seen=sees_depth)
     try:
         for name, entry in result.get("action_error", {}).items():
             action_chunk_errors(folder / f"actions_{name}.png", name, entry)

@@ -27,7 +27,11 @@ def depth_colors(depth_m_HW: np.ndarray, valid_HW: np.ndarray, near_m: float, fa
 
 
 def depth_sheet(
-    path: str | Path, batch: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], rows: int = 8
+    path: str | Path,
+    batch: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    rows: int = 8,
+    seen: bool = False,
 ) -> Path:
     """Draws predicted depth beside the measured one.
 
@@ -40,6 +44,7 @@ def depth_sheet(
       batch: numpy fields of `core.batch`, with depth.
       outputs: "depth" float32[B, t, H, W, 1] normalised log depth.
       rows: most samples shown, spread evenly over the batch.
+      seen: whether what predicted it saw the depth of frame 0; a LAM's decoder never does.
 
     Returns:
       The path.
@@ -53,7 +58,7 @@ def depth_sheet(
     valid_Bt = transition_valid(frame_valid_BT)
     titles = ("given", *tiles.horizon_titles(np.asarray(batch["time_s"]), frame_valid_BT))
     columns = (
-        ("rgb 0", "depth 0 (not seen)"),
+        ("rgb 0", "depth 0" if seen else "depth 0 (not seen)"),
         *[("truth", "prediction", "relative error")] * valid_Bt.shape[1],
     )
     drawn = [

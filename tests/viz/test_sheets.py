@@ -57,6 +57,10 @@ def test_depth_sheet_has_its_size_and_ignores_unmeasured_pixels(tmp_path, square
     assert before.shape == expected_size(4, (2, 3, 3), footer=3) and before.std() > 20
     squares["depth"][~squares["depth_valid"]] = 7.0
     np.testing.assert_array_equal(before, read(depth_sheet(tmp_path / "b.png", squares, predictions, rows=4)))
+    seen = read(depth_sheet(tmp_path / "d.png", squares, predictions, rows=4, seen=True))
+    heading = tiles.MARGIN + 2 * tiles.LINE + 4
+    assert (seen[:heading] != before[:heading]).any()
+    np.testing.assert_array_equal(seen[heading:], before[heading:])
     with pytest.raises(ValueError, match="'depth'"):
         depth_sheet(tmp_path / "c.png", {"rgb": squares["rgb"]}, predictions)
 
