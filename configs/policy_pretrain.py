@@ -74,9 +74,11 @@ def get_config(arg=None):
                 "action": False,  # and the actions
                 "proprio": True,  # whether the robot's state is read, where there is one
                 "residual": True,  # the next keyframe as a change of the present frame
+                "vision_queries": "frame",  # they start from the present frame's tokens; "learned": do not
                 "action_context": False,  # the action head looks at the context too
                 "gripper": "flow",  # "discrete": a head of its own
                 "num_embodiments": 8,  # at least as many as datasets
+                "num_keypoints": 64 if tiny else 0,  # shortcut from features to positions, for short runs
                 "adapter_rank": 0,  # of low-rank adapters of what optimizer.freeze names; 0: none
                 "patch": 8 if tiny else 14,  # px; as the frozen image encoder's
                 "unroll": 2 if tiny else 1,  # blocks a loop iteration; all of them is faster on CPU
@@ -88,7 +90,11 @@ def get_config(arg=None):
                 "scheduled_sampling": 0.0,  # share of the codes replaced by predicted ones
                 "codes": "lam",  # made in the step; "stored": read from data.codes
             },
-            "flow": {"num_steps": 10, "solver": "euler"},
+            "flow": {
+                "draws": 8 if tiny else 4,  # points of a sample's path that a step trains
+                "num_steps": 10,
+                "solver": "euler",
+            },
             "loss": {
                 "action": 1.0,
                 "latent": 0.1,

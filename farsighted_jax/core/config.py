@@ -21,6 +21,9 @@ import ml_collections
 # Keys of run folders that were written before they got another name.
 RENAMED = {"init_from": "init"}
 
+# What a policy did before its run folder had the key.
+UNNAMED = {"flow.draws": 1, "model.num_keypoints": 0, "model.vision_queries": "learned"}
+
 
 class ConfigError(ValueError):
     """A configuration or an override is wrong; the message names the key. Exit status 2."""
@@ -94,8 +97,12 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """Inverse of `to_json`: locked, lists become tuples, renamed keys have their new names."""
+    """Inverse of `to_json`: locked, lists become tuples, keys since renamed or added are there."""
     values = {RENAMED.get(key, key): value for key, value in json.loads(text).items()}
+    if "flow" in values:
+        for key, value in UNNAMED.items():
+            section, name = key.split(".")
+            values[section].setdefault(name, value)
     config = ml_collections.ConfigDict(_tuples(values))
     config.lock()
     return config

@@ -77,6 +77,7 @@ class Backbone(nn.Module):
         code_valid_Bn=None,
         plan_hidden_B=None,
         action_BJD=None,
+        vision_BND=None,
     ):
         """All groups in one pass, the plan under teacher forcing.
 
@@ -86,6 +87,7 @@ class Backbone(nn.Module):
           code_valid_Bn: bool[B, n] False where a code is missing: nobody sees it.
           plan_hidden_B: bool[B] samples in which A sees of the plan BOS alone.
           action_BJD: float[B, J or 1, D] added to the action queries (an embodiment), or None.
+          vision_BND: float[B, N, D] added to the vision queries (the present frame), or None.
 
         Returns:
           {group: float[B, S, D]} hidden states. Position i of the plan has seen
@@ -96,8 +98,9 @@ class Backbone(nn.Module):
         """
         rows = {"context": flat_context(context, self.layout, self.width)}
         B = rows["context"][0].shape[0]
+        given = {"vision": (vision_BND,), "plan": (code_BnD, code_valid_Bn), "action": (action_BJD,)}
         for group in self.layout.groups[1:]:
-            rows[group] = self._row(group, B, *_given(group, code_BnD, code_valid_Bn, action_BJD))
+            rows[group] = self._row(group, B, *given[group])
         x_BSD = jnp.concatenate([self._placed(group, rows[group][0]) for group in rows], axis=1)
         valid_BS = jnp.concatenate([valid for _, valid in rows.values()], axis=1)
         tokens = self.layout.tokens(tuple(rows))
@@ -116,8 +119,8 @@ class Backbone(nn.Module):
         Args:
           cache: of all groups before it.
           group: "vision", "plan" or "action".
-          tokens_BSD: float[B, n, D] embedded codes of a plan; float[B, J or 1, D]
-            to add to action queries, or None.
+          tokens_BSD: float[B, n, D] embedded codes of a plan; float[B, S or 1, D]
+            to add to vision or action queries, or None.
           valid_BS: bool[B, n] which codes of a plan are there; None: all.
           plan_hidden_B: for A, see `__call__`.
 
@@ -188,7 +191,7 @@ class Backbone(nn.Module):
     def _placed(self, group, tokens_BSD):
         return (tokens_BSD + self.positions(group)).astype(self.dtype)
 
-    def _row(self, group, B, tokens_BSD, valid_BS):
+    def _row(self, group, B, tokens_BSD, valid_BS=None):
         """Tokens of a group without their positions, and which are valid."""
         S = self.layout.size(group)
         if group != "plan":
@@ -216,11 +219,6 @@ class Backbone(nn.Module):
         present = self.layout.groups
         if group not in present or cache.groups != present[: present.index(group)]:
             raise PolicyError(f"{group!r} cannot follow {cache.groups}: the groups are {present}, in order")
-
-
-def _given(group, code_BnD, code_valid_Bn, action_BJD):
-    """Tokens and validity that a caller gave for a group."""
-    return {"vision": (None, None), "plan": (code_BnD, code_valid_Bn), "action": (action_BJD, None)}[group]
 
 
 def abstract_parameters(backbone: Backbone, batch_size: int = 1):

@@ -18,6 +18,7 @@ from farsighted_jax.pretrained.models import MODELS
 
 DTYPES = ("float32", "bfloat16")
 GRIPPERS = ("flow", "discrete")
+VISION_QUERIES = ("frame", "learned")
 CODE_SOURCES = ("lam", "stored")
 OWN_TEXT, BYTES = "own", "bytes"
 
@@ -44,6 +45,9 @@ def check_policy(
         check_range(f"plan.{key}", config["plan"][key], 0.0, 1.0)
     check_choice("plan.codes", config["plan"]["codes"], CODE_SOURCES)
     check_range("flow.num_steps", config["flow"]["num_steps"], 1)
+    check_range("model.num_keypoints", config["model"]["num_keypoints"], 0)
+    check_choice("model.vision_queries", config["model"]["vision_queries"], VISION_QUERIES)
+    check_range("flow.draws", config["flow"]["draws"], 1)
     check_choice("flow.solver", config["flow"]["solver"], SOLVERS)
     _check_groups(config, specs)
     _check_encoders(config)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from farsighted_jax.encoders.geometry import DepthFusion
 from farsighted_jax.encoders.patch import PatchEncoder
 from farsighted_jax.encoders.text import text_encoder
+from farsighted_jax.layers.keypoints import SpatialSoftmax
 from farsighted_jax.layers.prefix_attention import EPSILON
 from farsighted_jax.policy.context import Context
+from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.layout import Layout
 from farsighted_jax.policy.observation import Observation
+
+# Positions of keypoints span [-1, 1] and lie close together where a frame is crowded.
+KEYPOINT_SCALE = 6.0
 
 
 class ContextEncoder(nn.Module):
@@ -29,6 +36,8 @@ class ContextEncoder(nn.Module):
       depth_input: "none", or "fuse": depth is added to the tokens of either.
       text: variant of an encoder of `encoders.text` trained along; "": text is
         handed over as vectors of a frozen one.
+      num_keypoints: G, 0 for none. With them every token of a frame also knows where in it G learned
+        features lie, as in `SpaceTimeEncoder`: a shortcut for short runs.
       unroll: see `TextEncoder`.
       dtype: of the computation; parameters and norms are float32.
     """
@@ -39,6 +48,7 @@ class ContextEncoder(nn.Module):
     own_frames: bool = True
     depth_input: str = "none"
     text: str = ""
+    num_keypoints: int = 0
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
 
@@ -47,7 +57,7 @@ class ContextEncoder(nn.Module):
         """Embeds B observations.
 
         Raises:
-          PolicyError: a part that the layout has tokens for is None.
+          PolicyError: a part that the layout has tokens for is None, or a frame of another number of patches.
           EncoderError: ids or a mask of text of another shape or dtype, or an unknown variant.
         """
         layout = self.layout
@@ -83,7 +93,19 @@ class ContextEncoder(nn.Module):
             depth, depth_valid = observation.required("depth_BRPHW1", "depth_valid_BRPHW1")
             depth_valid = depth_valid & _spread(valid_BRP, depth)
             frames = DepthFusion(self.patch, self.dtype, name="depth_fusion")(frames, depth, depth_valid)
-        return self._projected("frame", frames), valid_BRP
+        tokens_BRPND = self._projected("frame", frames)
+        if self.num_keypoints:
+            tokens_BRPND += self._keypoints(frames)[..., None, :]
+        return tokens_BRPND, valid_BRP
+
+    def _keypoints(self, frames_BRPNE):
+        """Where the keypoints of each frame lie, float[B, R, P, D]."""
+        B, R, P, N, E = frames_BRPNE.shape
+        if N != math.prod(self.layout.grid):
+            raise PolicyError(f"frames of {N} patches, expected a grid of {list(self.layout.grid)}")
+        find = SpatialSoftmax(self.num_keypoints, self.dtype, name="keypoints")
+        point_BFG2 = KEYPOINT_SCALE * find(frames_BRPNE.reshape(B, R * P, N, E), self.layout.grid)
+        return nn.Dense(self.width, dtype=self.dtype, name="where")(point_BFG2.reshape(B, R, P, -1))
 
     def _proprio(self, observation):
         """Tokens float[B, S, D]; they are there where any dimension is valid."""

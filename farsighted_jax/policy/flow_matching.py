@@ -68,6 +68,21 @@ def target_velocity(noise_BJM, action_BJM):
     return action_BJM.astype(jnp.float32) - noise_BJM.astype(jnp.float32)
 
 
+def training_points(key_B, action_BJM, valid_BJM, num_draws: int):
+    """Random points of each sample's path, and the velocity to learn at each; see `training_point`.
+
+    A single point says little about a chunk, and the condition is computed once
+    whatever their number (arXiv 2411.19650 takes 8).
+
+    Returns:
+      noisy_BKJM: float32[B, K, J, M] where K = `num_draws`.
+      time_BK: float32[B, K].
+      target_BKJM: float32[B, K, J, M].
+    """
+    key_BK = jax.vmap(lambda key: jax.random.split(key, num_draws))(key_B)
+    return jax.vmap(training_point, in_axes=(1, None, None), out_axes=1)(key_BK, action_BJM, valid_BJM)
+
+
 def training_point(key_B, action_BJM, valid_BJM):
     """One random point of each sample's path, and the velocity to learn there.
 

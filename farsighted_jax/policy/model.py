@@ -47,6 +47,9 @@ class Policy(nn.Module):
       own_frames: see `ContextEncoder`.
       depth_input: see `ContextEncoder`.
       text: see `ContextEncoder`.
+      num_keypoints: see `ContextEncoder`.
+      vision_from_frame: whether the vision queries start from the tokens of the present frame, patch by
+        patch, as far as their grids agree.
       residual: see `VisionHead`.
       token_width: see `VisionHead`.
       action_context: whether the action head reads the context beside the condition.
@@ -68,6 +71,8 @@ class Policy(nn.Module):
     own_frames: bool = True
     depth_input: str = "none"
     text: str = ""
+    num_keypoints: int = 0
+    vision_from_frame: bool = False
     residual: bool = False
     token_width: int = 0
     action_context: bool = False
@@ -80,7 +85,15 @@ class Policy(nn.Module):
         """Makes the parts that the layout asks for; flax calls it."""
         layout, D, unroll, dtype = self.layout, self.width, self.unroll, self.dtype
         self.context_encoder = ContextEncoder(
-            layout, D, self.patch, self.own_frames, self.depth_input, self.text, unroll, dtype
+            layout,
+            D,
+            self.patch,
+            self.own_frames,
+            self.depth_input,
+            self.text,
+            self.num_keypoints,
+            unroll,
+            dtype,
         )
         self.backbone = Backbone(layout, D, self.depth, self.num_heads, unroll, self.remat, dtype)
         if layout.size("vision"):
@@ -103,19 +116,19 @@ class Policy(nn.Module):
         code_BtZ=None,
         code_valid_Bt=None,
         plan_hidden_B=None,
-        noisy_BJM=None,
-        time_B=None,
+        noisy_BKJM=None,
+        time_BK=None,
         action_valid_BJM=None,
     ) -> PolicyOutputs:
-        """All groups in one pass, the plan under teacher forcing, the velocity at one flow time.
+        """All groups in one pass, the plan under teacher forcing, the velocity at K points a sample.
 
         Args:
           observation: of B moments.
           code_BtZ: int32[B, t, Z] codes of the true future; may hold anything where not valid.
           code_valid_Bt: bool[B, t]; None: all are valid.
           plan_hidden_B: bool[B] samples in which the actions see no code; None: none.
-          noisy_BJM: see `ActionHead`.
-          time_B: see `ActionHead`.
+          noisy_BKJM: see `velocities`.
+          time_BK: see `velocities`.
           action_valid_BJM: see `ActionHead`.
 
         Returns:
@@ -125,12 +138,13 @@ class Policy(nn.Module):
           PolicyError: a missing input, or one whose shape is not that of the layout.
         """
         context = self.context_encoder(observation)
+        vision_BND = self._present_tokens(context)
         code_BnD, code_valid_Bn, action_B1D = None, None, None
         if self.layout.num_codes:
             code_BnD, code_valid_Bn = self._embedded(code_BtZ, code_valid_Bt)
         if self.layout.chunk:
             action_B1D = self._embodied(*observation.required("embodiment_B"))
-        hidden = self.backbone(context, code_BnD, code_valid_Bn, plan_hidden_B, action_B1D)
+        hidden = self.backbone(context, code_BnD, code_valid_Bn, plan_hidden_B, action_B1D, vision_BND)
         outputs = PolicyOutputs()
         if "vision" in hidden:
             outputs = PolicyOutputs(*self.vision_head(hidden["vision"], self._present_frame(observation)))
@@ -139,15 +153,16 @@ class Policy(nn.Module):
         if "action" not in hidden:
             return outputs
         kept = self._kept_context(hidden["context"], flat_context(context, self.layout, self.width)[1])
-        moment = (noisy_BJM, time_B, observation.embodiment_B, action_valid_BJM)
-        velocity_BJM = self.velocity(hidden["action"], *moment, *kept)
-        return outputs._replace(velocity_BJM=velocity_BJM, gripper_BJM=self.gripper(hidden["action"]))
+        points = (noisy_BKJM, time_BK, observation.embodiment_B, action_valid_BJM)
+        velocity_BKJM = self.velocities(hidden["action"], *points, *kept)
+        return outputs._replace(velocity_BKJM=velocity_BKJM, gripper_BJM=self.gripper(hidden["action"]))
 
     def begin(self, observation: Observation) -> PolicyCache:
         """Encodes the context: all that is ever read of an observation but its embodiment."""
-        context_BSD, groups = self.backbone.encode_context(self.context_encoder(observation))
+        context = self.context_encoder(observation)
+        context_BSD, groups = self.backbone.encode_context(context)
         kept = self._kept_context(context_BSD, groups.valid_BS)
-        return PolicyCache(groups, *kept, self._present_frame(observation))
+        return PolicyCache(groups, *kept, self._present_frame(observation), self._present_tokens(context))
 
     def imagine(self, cache: PolicyCache):
         """Predicts the next keyframe.
@@ -166,7 +181,7 @@ class Policy(nn.Module):
 
     def extend_vision(self, cache: PolicyCache):
         """As `imagine`, with all that `VisionHead` gives."""
-        cache, hidden_BND = self._extended(cache, "vision")
+        cache, hidden_BND = self._extended(cache, "vision", cache.vision_BND)
         return cache, self.vision_head(hidden_BND, cache.frame_BHWC)
 
     def extend_plan(self, cache: PolicyCache, code_BtZ, code_valid_Bt=None):
@@ -242,13 +257,33 @@ class Policy(nn.Module):
         Raises:
           PolicyError: no chunk, or no context where the head reads it.
         """
-        needed = {"noisy_BJM": noisy_BJM, "time_B": time_B, "valid_BJM": valid_BJM}
-        if self.action_context:
-            needed |= {"context_BSD": context_BSD, "context_valid_BS": context_valid_BS}
-        if missing := [name for name, value in needed.items() if value is None]:
-            raise PolicyError(f"the action head reads {sorted(needed)}, found none of {missing}")
+        self._check_given(
+            {"noisy_BJM": noisy_BJM, "time_B": time_B}, valid_BJM, context_BSD, context_valid_BS
+        )
         context = (context_BSD, context_valid_BS) if self.action_context else ()
         return self.action_head(noisy_BJM, time_B, condition_BJD, embodiment_B, valid_BJM, *context)
+
+    def velocities(
+        self,
+        condition_BJD,
+        noisy_BKJM,
+        time_BK,
+        embodiment_B,
+        valid_BJM,
+        context_BSD=None,
+        context_valid_BS=None,
+    ):
+        """As `velocity`, for K noisy chunks a sample, float32[B, K, J, M]; the condition is that of one."""
+        given = {"noisy_BKJM": noisy_BKJM, "time_BK": time_BK}
+        self._check_given(given, valid_BJM, context_BSD, context_valid_BS)
+        B, K, J, M = noisy_BKJM.shape
+
+        def repeated(x):
+            return None if x is None else jnp.repeat(x, K, axis=0)
+
+        points = noisy_BKJM.reshape(B * K, J, M), time_BK.reshape(B * K)
+        sample = map(repeated, (embodiment_B, valid_BJM, context_BSD, context_valid_BS))
+        return self.velocity(repeated(condition_BJD), *points, *sample).reshape(B, K, J, M)
 
     def gripper(self, condition_BJD):
         """Logits of an open gripper, float32[B, J, M], see `GripperHead`; None without `discrete_gripper`."""
@@ -262,6 +297,13 @@ class Policy(nn.Module):
     def _check_has(self, group):
         if group not in self.layout.groups:
             raise PolicyError(f"this policy has no {group!r}, its groups are {self.layout.groups}")
+
+    def _check_given(self, points, valid_BJM, context_BSD, context_valid_BS):
+        needed = points | {"valid_BJM": valid_BJM}
+        if self.action_context:
+            needed |= {"context_BSD": context_BSD, "context_valid_BS": context_valid_BS}
+        if missing := [name for name, value in needed.items() if value is None]:
+            raise PolicyError(f"the action head reads {sorted(needed)}, found none of {missing}")
 
     def _embedded(self, code_BtZ, code_valid_Bt):
         """The plan as the backbone reads it: float32[B, n, D] and bool[B, n]."""
@@ -285,6 +327,17 @@ class Policy(nn.Module):
     def _kept_context(self, context_BSD, valid_BS):
         return (context_BSD, valid_BS) if self.action_context else (None, None)
 
+    def _present_tokens(self, context):
+        """Tokens of the last frame of the first camera, 0 where it is missing; or None."""
+        layout = self.layout
+        reads = self.vision_from_frame and layout.size("vision") and layout.frame_tokens
+        if not reads or layout.vision_grid != layout.grid:
+            return None
+        present_BND = context.frames[:, -1, 0]
+        if context.frame_valid is None:
+            return present_BND
+        return jnp.where(context.frame_valid[:, -1, 0, None, None], present_BND, 0)
+
     def _present_frame(self, observation):
         """The last frame of the first camera, black where it is missing, or None where nothing reads it."""
         if not (self.residual and self.layout.size("vision")):
@@ -302,10 +355,10 @@ def abstract_parameters(policy: Policy, observation: Observation):
     (B,) = {leaf.shape[0] for leaf in jax.tree.leaves(observation)}
     J, M = layout.chunk, policy.action_width
     code_BtZ = jax.ShapeDtypeStruct((B, layout.transitions, layout.slots), jnp.int32)
-    noisy_BJM = jax.ShapeDtypeStruct((B, J, M), jnp.float32)
+    noisy_BKJM = jax.ShapeDtypeStruct((B, 1, J, M), jnp.float32)
 
-    def init(observation, code_BtZ, noisy_BJM):
-        arguments = (code_BtZ, None, None, noisy_BJM, jnp.zeros(B), jnp.ones((B, J, M), bool))
+    def init(observation, code_BtZ, noisy_BKJM):
+        arguments = (code_BtZ, None, None, noisy_BKJM, jnp.zeros((B, 1)), jnp.ones((B, J, M), bool))
         return policy.init(jax.random.key(0), observation, *arguments)["params"]
 
-    return jax.eval_shape(init, observation, code_BtZ, noisy_BJM)
+    return jax.eval_shape(init, observation, code_BtZ, noisy_BKJM)

@@ -20,7 +20,7 @@ from farsighted_jax.losses.flow import gripper_cross_entropy, velocity_error
 from farsighted_jax.losses.masked import masked_sum, safe_ratio, weighted_mean
 from farsighted_jax.losses.reconstruction import squared_error
 from farsighted_jax.policy.action_space import ActionSpaces
-from farsighted_jax.policy.flow_matching import training_point
+from farsighted_jax.policy.flow_matching import training_points
 from farsighted_jax.policy.inputs import Inputs
 from farsighted_jax.policy.model import Policy
 from farsighted_jax.policy.scheduled_sampling import scheduled_outputs
@@ -60,6 +60,7 @@ class Objective:
       spaces: of the actions, or None without actions.
       plan_dropout: share of the samples whose actions see no code of the plan.
       scheduled_sampling: share of the codes that the policy's own take the place of.
+      flow_draws: K points of each sample's path that a step trains.
     """
 
     model: Policy
@@ -68,6 +69,7 @@ class Objective:
     spaces: ActionSpaces | None = None
     plan_dropout: float = 0.0
     scheduled_sampling: float = 0.0
+    flow_draws: int = 1
 
     def masks(self, batch):
         """What each term is over.
@@ -112,7 +114,7 @@ class Objective:
     def loss(self, params, batch, key, counts):
         """Loss and metrics of one (micro-)batch; see `core.task.Task.loss`."""
         masks, here = self.masks(batch), self.denominators(batch)
-        code_BtZ, target_BJM, moment, outputs = self._predicted(params, batch, masks, key)
+        code_BtZ, target_BKJM, points, outputs = self._predicted(params, batch, masks, key)
         terms, metrics = {}, {}
         if "vision" in masks:
             terms |= self._vision_terms(params, batch, masks, outputs, counts)
@@ -122,10 +124,11 @@ class Objective:
             )
             metrics |= {name: (correct, here["latent"]) for name, correct in accuracy.items()}
         if "action" in masks:
-            total, _ = velocity_error(outputs.velocity_BJM, target_BJM, masks["action"])
-            terms["action"] = safe_ratio(total, counts["action"])
-            error_BJM = _action_error(batch["action"], *moment, outputs.velocity_BJM)
-            metrics["action_error"] = masked_sum(error_BJM, masks["action"]), here["action"]
+            velocity_errors = jax.vmap(velocity_error, in_axes=(1, 1, None))
+            total_K, _ = velocity_errors(outputs.velocity_BKJM, target_BKJM, masks["action"])
+            terms["action"] = safe_ratio(total_K.mean(), counts["action"])
+            error_BKJM = _action_error(batch["action"], *points, outputs.velocity_BKJM)
+            metrics["action_error"] = masked_sum(error_BKJM.mean(axis=1), masks["action"]), here["action"]
         if "gripper" in masks:
             total, _ = gripper_cross_entropy(outputs.gripper_BJM, batch["action"], masks["gripper"])
             terms["gripper"] = safe_ratio(total, counts["gripper"])
@@ -139,21 +142,21 @@ class Objective:
         return total, metrics
 
     def _predicted(self, params, batch, masks, key):
-        """Codes, target velocity, (noisy chunk, flow time) and what the policy makes of the batch."""
+        """Codes, target velocities, (noisy chunks, flow times) and what the policy makes of the batch."""
 
         def drawn(name, draw):
             return jax.vmap(draw)(sample_keys(named_key(key, name), batch["row"]))
 
         variables = {"params": params}
         arguments = {"observation": self.inputs.observation(params, batch)}
-        code_BtZ = target_BJM = moment = None
+        code_BtZ = target_BKJM = points = None
         if "latent" in masks:
             code_BtZ = jax.lax.stop_gradient(self.inputs.codes(params, batch))
             arguments |= {"code_BtZ": code_BtZ, "code_valid_Bt": masks["latent"]}
         if "action" in masks:
             keys = sample_keys(named_key(key, "flow"), batch["row"])
-            *moment, target_BJM = training_point(keys, batch["action"], masks["action"])
-            arguments |= {"noisy_BJM": moment[0], "time_B": moment[1], "action_valid_BJM": masks["action"]}
+            *points, target_BKJM = training_points(keys, batch["action"], masks["action"], self.flow_draws)
+            arguments |= {"noisy_BKJM": points[0], "time_BK": points[1], "action_valid_BJM": masks["action"]}
             if "latent" in masks and self.plan_dropout:
                 arguments["plan_hidden_B"] = drawn(
                     "plan_dropout", lambda key: jax.random.bernoulli(key, self.plan_dropout)
@@ -164,7 +167,7 @@ class Objective:
             arguments["replaced_BtZ"] = drawn(
                 "scheduled_sampling", lambda key: jax.random.bernoulli(key, self.scheduled_sampling, shape)
             )
-        return code_BtZ, target_BJM, moment, self.model.apply(variables, **arguments, method=method)
+        return code_BtZ, target_BKJM, points, self.model.apply(variables, **arguments, method=method)
 
     def _vision_terms(self, params, batch, masks, outputs, counts):
         """Terms of the next keyframe, and their weighted sum."""
@@ -203,7 +206,7 @@ def _plan_term(logit_BnV, code_BtZ, valid_Bt, count):
     return weighted_mean(entropy_Bn, valid_Bn, count), accuracy
 
 
-def _action_error(action_BJM, noisy_BJM, time_B, velocity_BJM):
-    """Absolute error of the chunk that one straight step from the noisy one leads to, float32[B, J, M]."""
-    left_B11 = (1 - time_B)[:, None, None]
-    return jnp.abs(noisy_BJM + left_B11 * velocity_BJM - action_BJM)
+def _action_error(action_BJM, noisy_BKJM, time_BK, velocity_BKJM):
+    """Absolute error of the chunk that one straight step from a noisy one leads to, float32[B, K, J, M]."""
+    left_BK11 = (1 - time_BK)[..., None, None]
+    return jnp.abs(noisy_BKJM + left_BK11 * velocity_BKJM - action_BJM[:, None])

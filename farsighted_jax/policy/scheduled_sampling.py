@@ -17,8 +17,8 @@ def scheduled_outputs(
     code_valid_Bt,
     replaced_BtZ,
     plan_hidden_B=None,
-    noisy_BJM=None,
-    time_B=None,
+    noisy_BKJM=None,
+    time_BK=None,
     action_valid_BJM=None,
 ) -> PolicyOutputs:
     """As `Policy.__call__`, with some codes of the teacher replaced by the likeliest ones.
@@ -35,8 +35,8 @@ def scheduled_outputs(
       code_valid_Bt: see there.
       replaced_BtZ: bool[B, t, Z] codes to replace.
       plan_hidden_B: see there.
-      noisy_BJM: see there.
-      time_B: see there.
+      noisy_BKJM: see there.
+      time_BK: see there.
       action_valid_BJM: see there.
     """
     cache, outputs = policy.begin(observation), PolicyOutputs()
@@ -51,14 +51,14 @@ def scheduled_outputs(
     if not policy.layout.chunk:
         return outputs
     condition_BJD = policy.condition(cache, observation.embodiment_B, plan_hidden_B)
-    velocity_BJM = policy.velocity(
+    velocity_BKJM = policy.velocities(
         condition_BJD,
-        noisy_BJM,
-        time_B,
+        noisy_BKJM,
+        time_BK,
         observation.embodiment_B,
         action_valid_BJM,
         cache.context_BSD,
         cache.context_valid_BS,
     )
     gripper_BJM = policy.gripper(condition_BJD) if policy.discrete_gripper else None
-    return outputs._replace(velocity_BJM=velocity_BJM, gripper_BJM=gripper_BJM)
+    return outputs._replace(velocity_BKJM=velocity_BKJM, gripper_BJM=gripper_BJM)

@@ -91,8 +91,8 @@ class PolicyTask:
             named_key(key, "params"),
             observation,
             code_BtZ=jnp.zeros((num, layout.transitions, layout.slots), jnp.int32),
-            noisy_BJM=jnp.zeros(chunk),
-            time_B=jnp.zeros(num),
+            noisy_BKJM=jnp.zeros((num, 1, *chunk[1:])),
+            time_BK=jnp.zeros((num, 1)),
             action_valid_BJM=jnp.ones(chunk, bool),
         )["params"]
         if self.adapter_rank:
@@ -166,6 +166,7 @@ def policy_task(
         spaces,
         plan["dropout"],
         plan["scheduled_sampling"],
+        config["flow"]["draws"],
     )
     flow = FlowSettings(config["flow"]["num_steps"], config["flow"]["solver"])
     state_width = max(len(spec.state_names) for spec in specs.values())
@@ -218,6 +219,8 @@ def _policy(config, inputs, spaces):
         own_frames=model["image_encoder"] == OWN_ENCODER,
         depth_input="fuse" if inputs.fuses_depth else "none",
         text=TEXT_VARIANTS[model["variant"]] if model["text_encoder"] == OWN_TEXT else "",
+        num_keypoints=model["num_keypoints"],
+        vision_from_frame=model["vision_queries"] == "frame",
         residual=model["residual"],
         token_width=inputs.token_width if config["loss"]["feature"] else 0,
         action_context=model["action_context"],

@@ -163,6 +163,14 @@ def test_json_round_trip_keeps_values_and_types(path):
     assert config_lib.to_json(again) == config_lib.to_json(config)
 
 
+def test_an_older_policy_stays_what_it_was():
+    older = {"init_from": "runs/w2", "flow": {"num_steps": 10}, "model": {"num_keypoints": 3}}
+    config = config_lib.from_json(json.dumps(older))
+    assert config.init == "runs/w2" and config.flow.draws == 1
+    assert config.model.num_keypoints == 3 and config.model.vision_queries == "learned"
+    assert "flow" not in config_lib.from_json(json.dumps({"model": {"variant": "tiny"}}))
+
+
 def test_json_does_not_depend_on_the_order_of_keys():
     first = ml_collections.ConfigDict({"a": 1, "b": {"c": 2, "d": 3}})
     second = ml_collections.ConfigDict({"b": {"d": 3, "c": 2}, "a": 1})

@@ -51,6 +51,17 @@ def test_a_sample_has_its_own_time_and_noise_however_the_batch_is_cut(keys):
     assert len(np.unique(whole[0])) == whole[0].size
 
 
+def test_the_points_of_a_sample_are_drawn_apart_and_however_the_batch_is_cut(keys):
+    action, valid = normal(1), np.random.default_rng(5).random((B, J, M)) < 0.6
+    whole = noisy, time, target = flow.training_points(keys[:B], action, valid, 3)
+    assert noisy.shape == target.shape == (B, 3, J, M) and len(np.unique(time)) == time.size == 3 * B
+    left = np.asarray(1 - time)[..., None, None]
+    ends = np.moveaxis(noisy + left * target, 1, 0)
+    np.testing.assert_allclose(ends, np.broadcast_to(np.where(valid, action, 0), ends.shape), atol=1e-6)
+    for every, last in zip(whole, flow.training_points(keys[1:B], action[1:], valid[1:], 3), strict=True):
+        np.testing.assert_array_equal(every[1:], last)
+
+
 def test_a_training_point_lies_on_the_path_and_holds_nothing_invalid(keys):
     action, valid = normal(1), np.random.default_rng(5).random((B, J, M)) < 0.6
     noisy, time, target = flow.training_point(keys[:B], action, valid)

@@ -55,20 +55,19 @@ def staged(policy, seen, arguments):
     cache, rgb, depth = policy.imagine(cache)
     cache, logit = policy.extend_plan(cache, arguments["code_BtZ"], arguments["code_valid_Bt"])
     condition = policy.condition(cache, seen.embodiment_B, arguments["plan_hidden_B"])
-    velocity = policy.velocity(
-        condition,
-        arguments["noisy_BJM"],
-        arguments["time_B"],
+    rest = (
         seen.embodiment_B,
         arguments["action_valid_BJM"],
         cache.context_BSD,
         cache.context_valid_BS,
     )
+    points = zip(*(arguments[name].swapaxes(0, 1) for name in ("noisy_BKJM", "time_BK")), strict=True)
+    velocities = [policy.velocity(condition, *point, *rest) for point in points]
     return {
         "rgb_BHWC": rgb,
         "depth_BHW1": depth,
         "logit_BnV": logit,
-        "velocity_BJM": velocity,
+        "velocity_BKJM": jnp.stack(velocities, axis=1),
         "gripper_BJM": policy.gripper(condition),
     }
 
@@ -89,8 +88,9 @@ def spoiled(seen, arguments, garbage):
         proprio_BI=fill(seen.proprio_BI, PROPRIO_VALID),
     )
     codes = np.where(CODE_VALID[..., None], CODES, 77).astype(np.int32)
-    noisy = fill(arguments["noisy_BJM"], arguments["action_valid_BJM"])
-    return seen, arguments | {"code_BtZ": codes, "noisy_BJM": noisy}
+    noisy = arguments["noisy_BKJM"]
+    noisy = fill(noisy, np.broadcast_to(arguments["action_valid_BJM"][:, None], noisy.shape))
+    return seen, arguments | {"code_BtZ": codes, "noisy_BKJM": noisy}
 
 
 def test_stages_on_a_cache_equal_one_pass(variables, run):
@@ -166,10 +166,30 @@ def test_the_velocity_runs_the_action_head_alone(variables):
     arguments, seen = targets(), observation()
     condition = np.zeros((2, LAYOUT.chunk, POLICY.width), np.float32)
     context = np.zeros((2, 4, POLICY.width), np.float32), np.ones((2, 4), bool)
-    moment = (arguments["noisy_BJM"], arguments["time_B"], seen.embodiment_B, arguments["action_valid_BJM"])
+    noisy, time = arguments["noisy_BKJM"][:, 0], arguments["time_BK"][:, 0]
+    moment = (noisy, time, seen.embodiment_B, arguments["action_valid_BJM"])
     head = {"params": {"action_head": variables["params"]["action_head"]}}
     shape = jax.eval_shape(lambda: POLICY.apply(head, condition, *moment, *context, method="velocity"))
-    assert shape.shape == arguments["noisy_BJM"].shape
+    assert shape.shape == noisy.shape
+
+
+def test_vision_queries_start_from_the_patch_of_the_present_frame_that_they_predict():
+    """In a transformer that adds nothing yet, each patch's hidden state depends on that patch alone."""
+    seen = observation()
+
+    def hidden(seen, vision_from_frame):
+        policy = dataclasses.replace(
+            POLICY, depth=0, vision_from_frame=vision_from_frame, num_keypoints=0, residual=False
+        )
+        return policy.init_with_output(jax.random.key(0), seen, *targets().values())[0].depth_BHW1
+
+    rgb = seen.rgb_BRPHWC.copy()
+    rgb[0, -1, 0, :, 6:] += 1  # the outer half of the right patch, so that the left one's neighbours stay
+    changed = seen._replace(rgb_BRPHWC=rgb)
+    before, after = (np.asarray(hidden(each, True)) for each in (seen, changed))
+    moved = np.abs(after - before).max(axis=(1, 3))
+    assert (moved[0, 4:] > 0).all() and not moved[0, :4].any() and not moved[1].any()
+    np.testing.assert_array_equal(hidden(seen, False), hidden(changed, False))
 
 
 def test_training_begins_near_a_copy_of_the_present_frame_and_any_code():
@@ -188,7 +208,7 @@ def test_training_begins_near_a_copy_of_the_present_frame_and_any_code():
     [
         ({"vision_grid": (0, 0)}, {"rgb_BHWC", "depth_BHW1", "token_BNE"}),
         ({"transitions": 0}, {"logit_BnV"}),
-        ({"chunk": 0}, {"velocity_BJM", "gripper_BJM"}),
+        ({"chunk": 0}, {"velocity_BKJM", "gripper_BJM"}),
         ({"language": 0, "proprio": 0}, set()),
         ({"frames": 0, "vision_grid": (0, 0)}, {"rgb_BHWC", "depth_BHW1", "token_BNE"}),
     ],
@@ -210,8 +230,8 @@ def test_what_the_layout_lacks_is_none(sizes, absent):
         (POLICY, {}, {"code_BtZ": None}, r"codes of the plan: expected int32\[B, 2, 2\], found None"),
         (POLICY, {}, {"code_BtZ": CODES[:, :1]}, r"expected int32\[B, 2, 2\], found \[2, 1, 2\]"),
         (POLICY, {}, {"code_valid_Bt": CODE_VALID[:, :1]}, r"expected bool\[2, 2\], found \[2, 1\]"),
-        (POLICY, {}, {"noisy_BJM": None}, r"reads .*, found none of \['noisy_BJM'\]"),
-        (dataclasses.replace(POLICY, patch=2), {}, {}, r"context.frames: expected \[B, 2, 2, 2, 16\], found"),
+        (POLICY, {}, {"noisy_BKJM": None}, r"reads .*, found none of \['noisy_BKJM'\]"),
+        (dataclasses.replace(POLICY, patch=2), {}, {}, r"frames of 8 patches, expected a grid of \[1, 2\]"),
         (
             dataclasses.replace(POLICY, layout=smaller(vision_grid=(2, 1))),
             {},

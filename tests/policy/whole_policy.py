@@ -8,7 +8,7 @@ from farsighted_jax.policy.model import Policy
 from farsighted_jax.policy.observation import Observation
 
 PATCH, V, M = 4, 5, 7
-B, J = 2, LAYOUT.chunk
+B, J, K = 2, LAYOUT.chunk, 5
 POLICY = Policy(
     LAYOUT,
     WIDTH,
@@ -21,6 +21,8 @@ POLICY = Policy(
     num_embodiments=3,
     depth_input="fuse",
     text="tiny",
+    num_keypoints=6,
+    vision_from_frame=True,
     residual=True,
     token_width=6,
     action_context=True,
@@ -61,8 +63,8 @@ def targets(**changes):
         "code_BtZ": CODES,
         "code_valid_Bt": CODE_VALID,
         "plan_hidden_B": np.zeros(B, bool),
-        "noisy_BJM": normal(2, B, J, M),
-        "time_B": np.array([0.2, 0.7], np.float32),
+        "noisy_BKJM": normal(2, B, K, J, M),
+        "time_BK": np.linspace(0.1, 0.9, B * K, dtype=np.float32).reshape(B, K),
         "action_valid_BJM": action_valid,
     }
     return arguments | changes
@@ -80,5 +82,5 @@ def readings(outputs):
     plan = [reading(20, outputs.logit_BnV[:, i]) for i in range(LAYOUT.num_codes)]
     vision = reading(10, outputs.rgb_BHWC, outputs.depth_BHW1, outputs.token_BNE)
     return jax.numpy.stack(
-        [vision, *plan, reading(30, outputs.velocity_BJM), reading(31, outputs.gripper_BJM)]
+        [vision, *plan, reading(30, outputs.velocity_BKJM), reading(31, outputs.gripper_BJM)]
     )
