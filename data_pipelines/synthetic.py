@@ -16,9 +16,9 @@ fixed here because figures are compared with each other:
     screen shows a picture that moves; depth says that only the actor moves.
   bare: geometry without texture. Ground, shapes and actor are of one flat
     colour, the shapes by 6 % darker; what moves is plain in depth alone.
-  circle: actions that can be foreseen. The distractor stands still and the actor circles it, in the
-    direction that the instruction names; in all other levels the actor walks at random, so that what it
-    does next stands nowhere. For policies.
+  circle: what can be foreseen. The camera and the distractor stand still and the actor circles the
+    distractor, in the direction that the instruction names; in all other levels the actor walks and the
+    camera shakes at random, so that what comes next stands nowhere. For policies.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ LEVELS = {
     "long": Level(64, 80, 4, (6.0, 10.0), 8.0, 3.0, 3.0, True),
     "screen": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, screen_radius=18.0),
     "bare": Level(64, 16, 4, (6.0, 10.0), 8.0, 6.0, 3.0, False, shade=0.94),
-    "circle": Level(64, 16, 3, (6.0, 10.0), 6.0, 5.0, 3.0, True, orbit_radius=15.0),
+    "circle": Level(64, 16, 3, (6.0, 10.0), 6.0, 5.0, 0.0, True, orbit_radius=15.0),
 }
 
 
