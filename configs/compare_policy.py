@@ -16,7 +16,8 @@ with actions. The first two are stages, which cells of one seed share where they
   pair_lam  the LAM saw pairs {0, 0.6 s}, so the plan has one transition; the next keyframe is that of 0.6 s,
             so its frame is not to be compared with the others'
   no_lam    image encoder trained along, no plan, no pretraining on video; the next keyframe is predicted
-  .._10, .._1   the same with the actions of 10 and of 1 % of the training episodes
+  .._10, .._1   actions of 10 and of 1 % of the training episodes (40 and 4): these are all that finetuning,
+            and all of no_lam, sees; the LAM and pretraining see every episode, without its actions
 
 The robot's state is not read: where the actor is has to be seen.
 
@@ -52,10 +53,10 @@ VARIANTS = {
     "no_depth": {"model.depth_input": "none"},
     "pair_lam": {"data.offsets_s": (0.6,)},
     "no_lam": NO_LAM,
-    "full_10": {"data.action_fraction": 0.1},
-    "no_lam_10": {**NO_LAM, "data.action_fraction": 0.1},
-    "full_1": {"data.action_fraction": 0.01},
-    "no_lam_1": {**NO_LAM, "data.action_fraction": 0.01},
+    "full_10": {"data.split": "train[:10%]"},
+    "no_lam_10": {**NO_LAM, "data.split": "train[:10%]"},
+    "full_1": {"data.split": "train[:1%]"},
+    "no_lam_1": {**NO_LAM, "data.split": "train[:1%]"},
 }
 
 TRANSITIONS = 24  # of a LAM's step
@@ -97,7 +98,7 @@ def init_stage(config):
         return stage
     stage.task = pretrain().task
     stage.model.action = False
-    stage.data.action_fraction = 1.0
+    stage.data.split = "train"
     stage.total_steps = stage.checkpoint.every = config.stages.pretrain_steps
     return stage
 
