@@ -106,6 +106,7 @@ def run(
     *,
     train: Callable[[ConfigDict, Path], Any],
     evaluate: Callable[[Path], dict[str, Any]],
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fills the table; `out` gets table.json and table.md anew after every cell.
 
@@ -119,48 +120,72 @@ def run(
       out: folder of the table.
       train: see `cell.filled`.
       evaluate: see `cell.filled`.
+      known: an earlier table, whose cells of the same configuration and columns are taken as they are.
 
     Returns:
       The table, see `table_of`.
     """
     out, cells = Path(out), {}
+    out.mkdir(parents=True, exist_ok=True)
+    known_cells = _cells_of(known) if known else {}
     for seed in seeds:
         for name, config in comparison.variants.items():
             config = config.copy_and_resolve_references()
             config.seed = seed
             config, runs = stages.planned(config, comparison.stages, out / "stages")
-            before = stages.filled(runs, train)
-            after = stages.following(before, train)
-            found = cell.filled(config, out / name / f"seed_{seed}", train=after, evaluate=evaluate)
-            spent = sum(stage["train_cpu_minutes"] for stage in before.values())
-            cells[name, seed] = {**found, STAGES_COST: round(spent, 2)}
+            digest = stages.digest(config, comparison.stages)
+            cells[name, seed] = known_cells.get((name, seed, digest))
+            if cells[name, seed] is None or set(comparison.columns) - cells[name, seed].row.keys():
+                before = stages.filled(runs, train)
+                after = stages.following(before, train)
+                found = cell.filled(config, out / name / f"seed_{seed}", train=after, evaluate=evaluate)
+                spent = sum(stage["train_cpu_minutes"] for stage in before.values())
+                found = {**found, STAGES_COST: round(spent, 2), "digest": digest}
+                cells[name, seed] = _cell(comparison, name, seed, found)
             table = table_of(comparison, cells)
             write_atomically(out / "table.json", json.dumps(table, indent=2) + "\n")
             write_atomically(out / "table.md", table_text.markdown(table))
     return table
 
 
-def table_of(comparison: Comparison, cells: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What the table has of a cell.
+
+    Attributes:
+      row: see `table_of`.
+      curves: title -> [[x, y], ...].
+      hosts: the machines.
+    """
+
+    row: dict[str, Any]
+    curves: Mapping[str, list[list[float]]]
+    hosts: Sequence[Mapping[str, Any]]
+
+
+def table_of(comparison: Comparison, cells: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
     """The table of the cells so far.
 
     Returns:
-      "cells": a row a cell, with "variant", "seed", every column and the costs,
-      and "error" if its training failed; "median": variant -> column -> value;
+      "cells": a row a cell, with "variant", "seed", every column and the costs, "digest" of its
+      configuration, and "error" if its training failed; "median": variant -> column -> value;
       "curves": title -> variant -> seed -> [[x, y], ...]; "claim": "text",
       "seeds" and "median" with True, False, or None where a figure is missing;
       "hosts": the machines.
     """
-    rows = [_row(comparison, *key, found) for key, found in cells.items()]
+    rows = [found.row for found in cells.values()]
     names = [*comparison.columns, *comparison.costs]
     median = {
         variant: {name: _median(row[name] for row in rows if row["variant"] == variant) for name in names}
         for variant in dict.fromkeys(row["variant"] for row in rows)
     }
     hosts: list[Any] = []
-    for found in cells.values():
-        machine = {name: value for name, value in found["host"].items() if name != "load_1min"}
-        hosts += [machine] if machine not in hosts else []
-    table = {"cells": rows, "median": median, "curves": _curves(comparison.curves, cells), "hosts": hosts}
+    curves: dict[str, Any] = {}
+    for (variant, seed), found in cells.items():
+        hosts += [machine for machine in found.hosts if machine not in hosts]
+        for title, points in found.curves.items():
+            curves.setdefault(title, {}).setdefault(variant, {})[str(seed)] = points
+    table = {"cells": rows, "median": median, "curves": curves, "hosts": hosts}
     if comparison.claim:
         by_seed: dict[int, dict] = {}
         for row in rows:
@@ -173,24 +198,40 @@ def table_of(comparison: Comparison, cells: Mapping[tuple[str, int], Mapping[str
     return table
 
 
+def _cell(comparison, variant, seed, found):
+    machine = {name: value for name, value in found["host"].items() if name != "load_1min"}
+    curves = {} if found["result"] is None else _curves(comparison.curves, found["result"])
+    return Cell(_row(comparison, variant, seed, found), curves, [machine])
+
+
+def _cells_of(table):
+    """Cells of a table by variant, seed and digest."""
+    cells = {}
+    for row in table["cells"]:
+        variant, seed = row["variant"], row["seed"]
+        drawn = {
+            title: of[variant][str(seed)]
+            for title, of in table["curves"].items()
+            if str(seed) in of.get(variant, {})
+        }
+        cells[variant, seed, row.get("digest")] = Cell(row, drawn, table["hosts"])
+    return cells
+
+
 def _row(comparison, variant, seed, found):
     row = {"variant": variant, "seed": seed}
     for name, column in comparison.columns.items():
         number = None if found["result"] is None else columns.value(found["result"], column)
         row[name] = None if number is None else round(number, 4)
-    row |= {name: found[name] for name in comparison.costs}
+    row |= {name: found[name] for name in (*comparison.costs, "digest")}
     return row | ({"error": found["error"]} if found["error"] else {})
 
 
-def _curves(curves, cells):
-    drawn: dict[str, Any] = {}
+def _curves(curves, result):
+    drawn = {}
     for title, paths in curves.items():
-        for (variant, seed), cell_ in cells.items():
-            if cell_["result"] is None:
-                continue
-            x, y = (columns.found(cell_["result"], path) for path in paths)
-            points = [[x[key], y[key]] for key in x if x[key] is not None and y.get(key) is not None]
-            drawn.setdefault(title, {}).setdefault(variant, {})[str(seed)] = points
+        x, y = (columns.found(result, path) for path in paths)
+        drawn[title] = [[x[key], y[key]] for key in x if x[key] is not None and y.get(key) is not None]
     return drawn
 
 

@@ -41,7 +41,7 @@ def planned(config: ConfigDict, stages: Stages, folder: Path) -> tuple[ConfigDic
         if stage is None:
             continue
         stage.seed = config.seed
-        place = folder / f"{key}-{_digest(stage, stages)}"
+        place = folder / f"{key}-{digest(stage, stages)}"
         config_lib.assign(config, key, str(place))
         runs[place] = stage
     return config, runs
@@ -78,8 +78,8 @@ def following(
     return fail if failed else train
 
 
-def _digest(config, stages):
-    """Of what decides the training; a stage before it counts by its own digest, wherever it lies."""
+def digest(config: ConfigDict, stages: Stages) -> str:
+    """Of what decides a training; a stage before it counts by its own digest, wherever it lies."""
     flat = config_lib.flatten(config)
     named = {key: Path(value).name if key in stages else value for key, value in flat.items()}
     decisive = {key: value for key, value in sorted(named.items()) if key not in cell.IGNORED}

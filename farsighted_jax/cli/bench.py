@@ -6,7 +6,8 @@ policy   latency of one action chunk, with and without caching, and of its parts
 lam      quality of a latent action model over seeds.
 compare  variants of a configuration over seeds, beside each other: a table and a figure.
 
-lam and compare keep finished cells and resume one that was cut off.
+lam and compare keep finished cells and resume one that was cut off. Where their runs are gone, --known takes
+the cells of a table.json whose configuration is still the same.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=20, help="step, policy: time this many (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
+    parser.add_argument("--known", help="lam, compare: table.json whose cells need not be run again")
     parser.add_argument("--out", help="lam, compare: folder of the table and its runs")
     flags, reference, overrides = arguments.parse_reference(parser, argv)
     if flags.steps < 1:
@@ -127,8 +129,21 @@ def _table(comparison, flags):
         jax.clear_caches()
         return result
 
-    table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate)
+    known = _known(flags.known) if flags.known else None
+    table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate, known=known)
     _draw(Path(flags.out) / "table.png", table)
+    return table
+
+
+def _known(path):
+    from farsighted_jax.core import config as config_lib
+
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise config_lib.ConfigError(f"--known {path}: {error}") from error
+    if not isinstance(table, dict) or not {"cells", "curves", "hosts"} <= table.keys():
+        raise config_lib.ConfigError(f"--known {path}: expected the table.json of a comparison")
     return table
 
 

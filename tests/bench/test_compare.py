@@ -57,8 +57,8 @@ class Runs:
         far = 0.5 if wide else 0.2 + 0.1 * seed
         return {"probe": {"near": {"r2": 0.8, "gap_s": 1.6}, "far": {"r2": far, "gap_s": 12.8}}}
 
-    def fill(self, comparison, out, seeds=(0, 1, 2)):
-        return compare.run(comparison, seeds, out, train=self.train, evaluate=self.evaluate)
+    def fill(self, comparison, out, seeds=(0, 1, 2), known=None):
+        return compare.run(comparison, seeds, out, train=self.train, evaluate=self.evaluate, known=known)
 
 
 def test_all_variants_of_a_seed_come_before_the_next_seed(file, tmp_path):
@@ -102,6 +102,25 @@ def test_other_columns_need_no_other_runs(file, tmp_path):
     more = compare.Comparison(comparison.variants, {"far": "probe/far/r2"})
     table = runs.fill(more, out, [0])
     assert len(runs.trained) == 2 and table["median"]["wide"]["far"] == 0.5 and "claim" not in table
+
+
+def test_known_cells_are_taken_as_they_are_unless_their_configuration_changed(file, tmp_path):
+    first = Runs(collapses=("wide/seed_1",)).fill(compare.read(file), tmp_path / "first", seeds=(0, 1))
+    known, comparison = json.loads(json.dumps(first)), compare.read(file)
+    runs = Runs()
+    table = runs.fill(comparison, tmp_path / "second", seeds=(0, 1, 2), known=known)
+    assert [place for place, *_ in runs.trained] == ["plain/seed_2", "wide/seed_2"]
+    assert table["cells"][:4] == known["cells"] and len(table["cells"]) == 6
+    assert table["curves"]["by gap"]["plain"].keys() == {"0", "1", "2"}
+    assert json.loads((tmp_path / "second" / "table.json").read_text()) == table
+    other = compare.read(file, ["total_steps=7"])
+    changed = Runs()
+    changed.fill(other, tmp_path / "third", seeds=(0,), known=known)
+    assert len(changed.trained) == 2
+    old = {**known, "cells": [{k: v for k, v in row.items() if k != "digest"} for row in known["cells"]]}
+    unnamed = Runs()
+    unnamed.fill(comparison, tmp_path / "fourth", seeds=(0,), known=old)
+    assert len(unnamed.trained) == 2
 
 
 def test_a_cell_of_another_configuration_is_not_shown_as_this_one(file, tmp_path):
