@@ -109,7 +109,7 @@ STAGES = {"lam": lam_stage, "init": init_stage}
 def get_config(arg=None):
     """The configuration of one variant, `full` by default; `stages` has the steps of what comes before."""
     config = finetune("tiny")
-    config.stages = {"lam_steps": 400, "pretrain_steps": 600, "scratch_steps": 3000}
+    config.stages = {"lam_steps": 400, "pretrain_steps": 600, "scratch_steps": 2400}
     config.total_steps = config.checkpoint.every = 600
     config.log_every = 20
     config.data.mixture = "synthetic_circle"
