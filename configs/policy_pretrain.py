@@ -86,8 +86,8 @@ def get_config(arg=None):
                 "dtype": "float32" if tiny else "bfloat16",
             },
             "plan": {
-                # True codes give the action away, predicted ones do not: without both of these, actions lean on
-                # codes that a robot does not have.
+                # True codes give the action away, predicted ones do not. Without both of these, actions lean
+                # on codes that a robot does not have.
                 "dropout": 0.5,  # share of the samples whose actions do not see the plan
                 "scheduled_sampling": 0.5,  # share of the codes replaced by predicted ones
                 "codes": "lam",  # made in the step; "stored": read from data.codes
