@@ -4,7 +4,8 @@ A comparison names them in STAGES: configuration key -> function of a cell's
 configuration, which gives the configuration of the run that the key is to name,
 or None where the cell starts from no such run. The functions are called in
 order, each with the keys before it filled in, so that one stage may start from
-another.
+another. A section `stages` of the configuration is theirs and no part of the
+cell's own: it matters only through the runs that the cell starts from.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def planned(config: ConfigDict, stages: Stages, folder: Path) -> tuple[ConfigDic
         place = folder / f"{key}-{digest(stage, stages)}"
         config_lib.assign(config, key, str(place))
         runs[place] = stage
+    if "stages" in config:
+        with config.unlocked():
+            del config["stages"]
     return config, runs
 
 

@@ -76,6 +76,8 @@ def test_the_claim_is_about_few_labels(errors, holds):
 
 def test_the_steps_of_the_stages_can_be_set_from_outside():
     config = compare.read(FILE, ["stages.lam_steps=7", "data.dir=elsewhere"], ["full"]).variants["full"]
-    _, runs = stages.planned(config, compare.read(FILE).stages, OUT)
+    cell, runs = stages.planned(config, compare.read(FILE).stages, OUT)
+    # They are no part of what the cell itself is: another length of a stage that it does not use leaves it.
+    assert "stages" not in cell and config.stages.lam_steps == 7
     lam, pretrain = runs.values()
     assert lam.total_steps == 7 and lam.data.dir == pretrain.data.dir == "elsewhere"
