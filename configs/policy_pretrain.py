@@ -13,6 +13,7 @@ Arguments (parameters are those of the trainable part, `farsighted inspect confi
          and no expected numbers stand here.
 
 These three read T5, converted once by `farsighted convert --model t5-base`, and need the networks of LPIPS.
+`farsighted text-features` spares every step T5 (`data.text_features`), see configs/README.md.
 """
 
 from ml_collections import ConfigDict
@@ -58,6 +59,7 @@ def get_config(arg=None):
                 "windows_per_episode": 1,
                 "text_tokenizer": "bytes" if tiny else "t5-base",
                 "text_length": 32 if tiny else 64,  # tokens
+                "text_features": "",  # folder of `farsighted text-features`; "": T5 runs in the step
                 "on_corrupt": "strict",
                 "cache_dir": "",
                 "normalization": "q01_q99",

@@ -13,6 +13,7 @@ from data_pipelines.frame_writer import FRAME_FIELDS, FrameWriter
 from data_pipelines.history import empty_history, write_history
 from data_pipelines.language.instructions import Instructions
 from data_pipelines.source import Source
+from data_pipelines.text_features import TextFeatures
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
 from farsighted_jax.core.normalization import Normalizer
 
@@ -22,6 +23,7 @@ class Assembler:
 
     Attributes:
       instructions: what makes its texts, or None.
+      text_features: vectors of the texts, or None.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class Assembler:
         depth_noise: float = 0.0,
         plain_clip: bool = False,
         instructions: Instructions | None = None,
+        text_features: TextFeatures | None = None,
     ):
-        """Takes the datasets in the order of their index in the mixture; None leaves out the text."""
-        self.instructions = instructions
+        """Takes the datasets in the order of their index in the mixture; None leaves out text or vectors."""
+        self.instructions, self.text_features = instructions, text_features
         self._sources, self._size = tuple(sources), preprocessing.resolution
         self._frames = FrameWriter(preprocessing, depth_noise)
         self._horizon, self._plain = action_horizon, plain_clip
@@ -83,6 +86,9 @@ class Assembler:
         if self.instructions:
             batch["text"] = np.zeros((num_rows, self.instructions.length), np.int32)
             batch["text_valid"] = np.zeros((num_rows, self.instructions.length), bool)
+        if self.text_features:
+            shape = (num_rows, self.instructions.length, self.text_features.width)
+            batch["text_vector"] = np.zeros(shape, np.float32)
         for name in ("dataset", "episode", "step"):
             batch[name] = np.full(num_rows, -1, np.int32)
         return batch
@@ -113,6 +119,7 @@ class Assembler:
         Raises:
           RecordError: a record or an image that cannot be read (on_corrupt="strict"), or a
             label; names dataset, file, record, episode, step and key.
+          TextFeatureError: a text without vectors.
         """
         dataset, number, start = (int(i) for i in ids)
         source = self._sources[dataset]
@@ -160,6 +167,9 @@ class Assembler:
             batch["depth_center"][row], batch["depth_scale"][row] = source.depth
         if self.instructions:
             self.instructions.write(episode.instruction, batch["text"][row], batch["text_valid"][row])
+        if self.text_features:
+            text = (batch[name][row] for name in ("text", "text_valid", "text_vector"))
+            self.text_features.write(*text, episode.instruction)
         if source.codes:
             batch["code_valid"][row] = window.valid[1:]
             source.codes.write(episode.index, start, batch["code"][row], batch["code_valid"][row])

@@ -60,6 +60,11 @@ def read_text(folder: str, file_name: str) -> str:
         raise DatasetError(f"{os.fspath(path)}: cannot be read: {error}") from error
 
 
+def split_names(folder: str) -> list[str]:
+    """Names of the splits that dataset_info.json declares; DatasetError if it is malformed."""
+    return list(_declared(folder)[1])
+
+
 def split_files(folder: str, split: str) -> SplitFiles:
     """Files and record counts of a split, checked against the folder's content.
 
@@ -68,11 +73,7 @@ def split_files(folder: str, split: str) -> SplitFiles:
         are listed), a missing or an extra file.
     """
     path = os.path.join(folder, "dataset_info.json")
-    try:
-        info = json.loads(read_text(folder, "dataset_info.json"))
-        splits = {entry["name"]: entry for entry in info["splits"]}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: expected an object with a list 'splits': {error!r}") from error
+    info, splits = _declared(folder)
     if split not in splits:
         raise DatasetError(
             f"{path}: no split {split!r}; it has {sorted(splits)} (a slice such as train[90%:] works too)"
@@ -126,6 +127,16 @@ def resolve_range(text: str, bounds: tuple[str, str], num_episodes: int) -> tupl
             f"split {text!r}: episodes {first} to {end} of {num_episodes} is empty or out of range"
         )
     return first, end
+
+
+def _declared(folder):
+    """Content of dataset_info.json, and its splits by name."""
+    try:
+        info = json.loads(read_text(folder, "dataset_info.json"))
+        return info, {entry["name"]: entry for entry in info["splits"]}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        path = os.path.join(folder, "dataset_info.json")
+        raise DatasetError(f"{path}: expected an object with a list 'splits': {error!r}") from error
 
 
 def _file_name(template, values):

@@ -24,6 +24,7 @@ from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
 from data_pipelines.stored_codes import CodeFormat, common_format
 from data_pipelines.stream_settings import StreamSettings
+from data_pipelines.text_features import TextFeatures
 from farsighted_jax.core.batch import check
 from farsighted_jax.core.config import ConfigError, check_choice
 from farsighted_jax.core.spec import DatasetSpec, to_dict
@@ -63,6 +64,7 @@ def open_stream(
       ConfigError: a missing or wrong setting, or sizes that do not divide.
       DatasetError, RecordError, KeyframeError, MixtureError, SpecError: naming the dataset.
       LabelError: stored codes that are not those of the datasets, or of several models.
+      TextFeatureError: stored vectors of other texts, or made with another tokenizer or length.
     """
     settings = StreamSettings.of(data_config)
     _check_division(batch_size, process_index, process_count, settings.windows_per_episode)
@@ -89,6 +91,7 @@ def open_stream(
     for name, split in zip(names, splits, strict=True):
         source, measured[name] = open_source(split, settings, train, with_depth, given.get(name))
         sources.append(source)
+    instructions = _instructions(settings)
     assembler = Assembler(
         sources,
         settings.preprocessing(train),
@@ -97,7 +100,8 @@ def open_stream(
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
         plain_clip=settings.plain_clip and settings.augments(train),
-        instructions=_instructions(settings),
+        instructions=instructions,
+        text_features=_text_features(settings, instructions, splits),
     )
     check(assembler.empty(1))
     rows = batch_size // process_count
@@ -130,6 +134,7 @@ class Stream:
       batch_size: rows of the global batch.
       tokenizer: of the instructions, or None without text in the batches.
       codes: size, slots and model of the stored codes, or None without codes in the batches.
+      text_features: `text_features.IDENTITY` of the stored vectors, or None without them in the batches.
     """
 
     def __init__(self, *, settings, sources, assembler, schedule, statistics, batch_size, rows, seed, train):
@@ -146,6 +151,7 @@ class Stream:
         self.tokenizer = assembler.instructions and assembler.instructions.tokenizer
         stored = {name: source.codes for name, source in sources.items() if source.codes}
         self.codes: CodeFormat | None = common_format(stored) if stored else None
+        self.text_features = assembler.text_features and assembler.text_features.identity
         self._rows, self._seed = rows, seed
         self._augment = train and settings.augment
         self._num_scales = len(next(iter(sources.values())).steps)
@@ -160,7 +166,9 @@ class Stream:
             windows_per_episode=settings.windows_per_episode,
             seed=seed,
         )
-        self.fingerprints = {name: _fingerprint(source) for name, source in sources.items()}
+        self.fingerprints = {
+            name: _fingerprint(source, self.text_features) for name, source in sources.items()
+        }
         self.fingerprint = _digest(self.fingerprints)
         self._num_unread, self._lock = 0, threading.Lock()
 
@@ -287,6 +295,16 @@ def _instructions(settings):
     return Instructions(tokenizer_for(settings.text_tokenizer), settings.text_length)
 
 
+def _text_features(settings, instructions, splits):
+    if not settings.text_features:
+        return None
+    expected = {"tokenizer": instructions.tokenizer.digest, "length": settings.text_length}
+    found = TextFeatures(settings.text_features, expected)
+    for split in splits:
+        found.check_source(split)
+    return found
+
+
 def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
     has = {split.name: bool(split.spec.camera(settings.camera).depth_key) for split in splits}
     if settings.depth == "on" and not all(has.values()):
@@ -303,9 +321,10 @@ def _check_cameras(splits, settings):
         check_choice("data.cameras", role, roles)
 
 
-def _fingerprint(source):
+def _fingerprint(source, text_features):
     content = [source.split.fingerprint, to_dict(source.split.spec), source.lengths.tolist()]
-    return _digest(content + ([source.codes.labels] if source.codes else []))
+    stored = [source.codes and source.codes.labels, text_features]
+    return _digest(content + [part for part in stored if part])
 
 
 def _digest(values):

@@ -40,6 +40,8 @@ class StreamSettings:
       timeout_s: longest wait for a batch.
       text_tokenizer: "" for batches without text, "bytes", or see `instructions.tokenizer_for`.
       text_length: tokens L of an instruction, its end included; longer ones are cut.
+      text_features: local folder of `farsighted text-features`, or "" for batches without vectors of the
+        instructions.
       cameras: roles of the cameras of the history, that of `camera` first; () for batches without history.
       history_s: seconds before frame 0 of the history's frames, the oldest first; frame 0 itself,
         which is always one of them, is not named.
@@ -71,6 +73,7 @@ class StreamSettings:
     depth_noise: float = 0.0
     text_tokenizer: str = ""
     text_length: int = 64
+    text_features: str = ""
     cameras: tuple[str, ...] = ()
     history_s: tuple[float, ...] = ()
     codes: str = ""
@@ -89,6 +92,11 @@ class StreamSettings:
             check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
         check_range("data.action_fraction", self.action_fraction, 0.0, 1.0)
         self._check_history()
+        if self.text_features and not self.text_tokenizer:
+            raise ConfigError(
+                f"configuration key 'data.text_features' is {self.text_features!r}, but "
+                "'data.text_tokenizer' is empty; expected that of the vectors, such as 't5-base'"
+            )
         if not self.offset_scales:
             raise ConfigError("configuration key 'data.offset_scales' is empty, expected e.g. (1.0,)")
         if self.codes and tuple(self.offset_scales) != (1.0,):

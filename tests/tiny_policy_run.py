@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from rlds_writer import write_rlds
 
+from data_pipelines import text_features
 from data_pipelines.stream import open_stream
 from farsighted_jax.checkpoint.manager import CheckpointStore
 from farsighted_jax.cli.policy_run import policy_zeros
@@ -74,6 +75,8 @@ def write_policy_run(root, change=lambda config: None):
         "specs.json": json.dumps([to_dict(spec) for spec in stream.specs.values()]),
         "lam.json": json.dumps(described),
     }
+    if config.data.text_features:
+        texts[text_features.ABOUT] = json.dumps(text_features.identity(config.data.text_features))
     for name, text in texts.items():
         (folder / name).write_text(text)
     return folder

@@ -83,8 +83,12 @@ def following(
 
 
 def digest(config: ConfigDict, stages: Stages) -> str:
-    """Of what decides a training; a stage before it counts by its own digest, wherever it lies."""
-    flat = config_lib.flatten(config)
+    """Of what decides a training; a stage before it counts by its own digest, wherever it lies.
+
+    A key that has been added since, with the value that it stood for before, counts as absent.
+    """
+    added = config_lib.UNNAMED.items()
+    flat = {key: value for key, value in config_lib.flatten(config).items() if (key, value) not in added}
     named = {key: Path(value).name if key in stages else value for key, value in flat.items()}
     decisive = {key: value for key, value in sorted(named.items()) if key not in cell.IGNORED}
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]

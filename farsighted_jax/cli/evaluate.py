@@ -24,13 +24,25 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="JSON file to write (default: CHECKPOINT/eval.json)")
     parser.add_argument("--step", type=int, help="training step (default: the newest)")
     parser.add_argument("--data-dir", help="folder of datasets, where it is not the run's own")
+    parser.add_argument(
+        "--text-features", help="folder of `farsighted text-features`, where it is not the run's own"
+    )
+    parser.add_argument(
+        "--text-encoder", action="store_true", help="run the text encoder whose stored vectors the run read"
+    )
     parser.add_argument("--evaluators", help="names with commas between (default: the run's eval.evaluators)")
     flags = arguments.parse_flags(parser, argv)
     folder = Path(flags.checkpoint)
     out = Path(flags.out or folder / "eval.json")
     names = tuple(filter(None, flags.evaluators.split(","))) if flags.evaluators else None
     result = evaluate_run(
-        folder, split=flags.split, step=flags.step, data_dir=flags.data_dir, evaluators=names
+        folder,
+        split=flags.split,
+        step=flags.step,
+        data_dir=flags.data_dir,
+        evaluators=names,
+        text_features=flags.text_features,
+        text_encoder=flags.text_encoder,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -46,6 +58,8 @@ def evaluate_run(
     step: int | None = None,
     data_dir: str | None = None,
     evaluators: Sequence[str] | None = None,
+    text_features: str | None = None,
+    text_encoder: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run on a split and draws its figures.
 
@@ -55,17 +69,23 @@ def evaluate_run(
       step: training step, the newest by default.
       data_dir: in place of the run's own `data.dir`.
       evaluators: names, in place of the run's own `eval.evaluators`.
+      text_features: in place of the run's own `data.text_features`.
+      text_encoder: run the text encoder in place of reading its stored vectors.
 
     Returns:
       evaluator -> metrics, and "run": step, split, number of windows, and the
       multiples of "gap_robustness" without a window, with the reason.
     """
     from farsighted_jax.cli.evaluate_policy import evaluate_policy_run
-    from farsighted_jax.cli.run import read_run, stream_for
+    from farsighted_jax.cli.run import read_run, stream_for, with_text_encoder
     from farsighted_jax.evaluators.registry import evaluate
 
     run = read_run(folder, step)
+    if text_encoder:
+        run = with_text_encoder(run, folder)
     place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run)}
+    if text_features and run.config.data.get("text_features"):
+        place["text_features"] = text_features
     if run.config.task != "lam":
         return evaluate_policy_run(run, folder, split=split, place=place, evaluators=evaluators)
     batch_size = run.config.eval.batch_size

@@ -24,7 +24,7 @@ def evaluate_policy_run(
       place: keys of `config.data` in place of the run's own.
       evaluators: names, in place of the run's own `eval.evaluators`.
     """
-    from farsighted_jax.cli.run import stream_for
+    from farsighted_jax.cli.run import parts_for, stream_for
     from farsighted_jax.evaluators.registry import evaluate
 
     scored = stream_for(
@@ -35,6 +35,7 @@ def evaluate_policy_run(
         statistics=run.statistics,
         **place,
     )
+    parts_for(run.config, folder).check_stream(scored)
     functions = policy_functions(run)
     specs = tuple(scored.specs.values())
     result = evaluate(

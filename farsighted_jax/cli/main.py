@@ -17,6 +17,10 @@ COMMANDS = {
     "train": ("farsighted_jax.cli.train", "train a model, or resume where a run stopped"),
     "evaluate": ("farsighted_jax.cli.evaluate", "evaluate a checkpoint on a held-out split"),
     "label": ("farsighted_jax.cli.label", "write the codes of a dataset as an RLDS side dataset"),
+    "text-features": (
+        "farsighted_jax.cli.text_features",
+        "compute the vectors of instructions once",
+    ),
     "encode": ("farsighted_jax.cli.encode", "codes of a video, with a sheet of its keyframes"),
     "decode": ("farsighted_jax.cli.decode", "frames and depth that codes predict from a picture"),
     "transfer": ("farsighted_jax.cli.transfer", "the motion of one clip on the first frame of another"),

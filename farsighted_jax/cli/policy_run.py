@@ -1,6 +1,7 @@
 """What a policy's run needs besides its configuration: a frozen LAM, and the meaning of its datasets.
 
-Both stand in the run folder too, so that it is read back without the LAM's folder and without data.
+Both stand in the run folder too, so that it is read back without the LAM's folder and without data; and so
+does what made the stored vectors of its texts, if it reads such.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines import text_features
 from data_pipelines.mixture import parse_mixture
 from data_pipelines.rlds import spec_of
 from farsighted_jax.checkpoint import restore
@@ -26,10 +28,11 @@ from farsighted_jax.lam.frozen import LAM, FrozenLam, frozen_lam
 from farsighted_jax.lam.inference import LatentActions
 from farsighted_jax.policy.inputs import LAM_ENCODER
 from farsighted_jax.policy.task import PolicyTask, policy_task
+from farsighted_jax.pretrained.models import MODELS
 from farsighted_jax.pretrained.networks import load_placed
 from farsighted_jax.train.resume import CONFIG, STATISTICS
 
-LAM_DOCUMENT, SPECS_DOCUMENT = "lam.json", "specs.json"
+LAM_DOCUMENT, SPECS_DOCUMENT, TEXT_DOCUMENT = "lam.json", "specs.json", text_features.ABOUT
 
 
 class Lam(NamedTuple):
@@ -53,16 +56,19 @@ class PolicyRun(NamedTuple):
       task: model and losses.
       lam: its LAM, or None.
       specs: dataset -> specification, in the order of the mixture.
+      text: `text_features.IDENTITY` of the stored vectors that it is trained on, or None.
     """
 
     task: PolicyTask
     lam: Lam | None
     specs: Mapping[str, DatasetSpec]
+    text: Mapping[str, Any] | None = None
 
     def documents(self) -> dict[str, str]:
         """File name -> text of what the run folder holds of them."""
         texts = {SPECS_DOCUMENT: _json([to_dict(spec) for spec in self.specs.values()])}
-        return texts | ({LAM_DOCUMENT: _json(self.lam.document)} if self.lam else {})
+        texts |= {LAM_DOCUMENT: _json(self.lam.document)} if self.lam else {}
+        return texts | ({TEXT_DOCUMENT: _json(self.text)} if self.text else {})
 
     def load_pretrained(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """See `train.warm_start.LoadPretrained`; the LAM is loaded as the other networks are.
@@ -96,6 +102,20 @@ class PolicyRun(NamedTuple):
                 f"but the latent action model of this policy has {expected[:16]}; label again with it"
             )
 
+    def check_text(self, stored: Mapping[str, Any] | None) -> None:
+        """Compares what made stored vectors (`Stream.text_features`) with what made those of this run.
+
+        Raises:
+          ConfigError: it is something else; lists each difference.
+        """
+        if not (stored and self.text):
+            return
+        if changes := config_lib.difference(stored, self.text):
+            raise ConfigError(
+                "configuration key 'data.text_features': other vectors than this run is trained on, found -> "
+                f"expected: {'; '.join(changes)}"
+            )
+
 
 def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
     """Builds a policy's task.
@@ -105,7 +125,9 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
       folder: its run folder if it has been trained, whose documents are then taken.
 
     Raises:
-      ConfigError: see `policy.task.policy_task`; a LAM that cannot be read or is not that of `init`.
+      ConfigError: see `policy.task.policy_task`; a LAM that cannot be read or is not that of `init`, or
+        stored vectors that those of `init` were not made like.
+      TextFeatureError: no stored vectors, or of another text encoder or dtype than the configuration's.
       StructureError: its weights are not those of its configuration.
       DatasetError: a dataset without specification.
     """
@@ -115,7 +137,7 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
     else:
         found = map(dataset_spec, json.loads(_read(folder, SPECS_DOCUMENT, "specifications of its datasets")))
         specs = {spec.name: spec for spec in found}
-    return PolicyRun(policy_task(config, lam and lam.model, specs), lam, specs)
+    return PolicyRun(policy_task(config, lam and lam.model, specs), lam, specs, _text(config, folder))
 
 
 def policy_zeros(config: ConfigDict, task: PolicyTask) -> dict[str, np.ndarray]:
@@ -132,6 +154,8 @@ def policy_zeros(config: ConfigDict, task: PolicyTask) -> dict[str, np.ndarray]:
         names += ["action", "action_valid"]
     if layout.num_codes and inputs.stored_codes:
         names += ["code", "code_valid"]
+    if inputs.stored_text:
+        sizes["E"] = MODELS[inputs.text_encoder].module().width
     return zeros(names, sizes)
 
 
@@ -188,6 +212,28 @@ def _check_same(lam, config):
             f"configuration key 'lam': {config.lam} has digest {lam.document['digest'][:16]}, but the run of "
             f"init = {config.init!r} was trained with {before[:16]}; expected that one, or no 'lam'"
         )
+
+
+def _text(config, folder):
+    """What made the stored vectors of texts, None without; a trained run has it in its folder."""
+    place = config.data.text_features
+    if not place:
+        return None
+    if folder is not None:
+        path = folder / TEXT_DOCUMENT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    found = text_features.identity(place)
+    expected = {"encoder": config.model.text_encoder, "dtype": config.model.dtype}
+    text_features.check_identity(place, found, expected)
+    path = Path(config.init) / TEXT_DOCUMENT
+    if config.init and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))["digest"]
+        if found["digest"] != before:
+            raise ConfigError(
+                f"configuration key 'data.text_features': {place} was made by weights with digest "
+                f"{found['digest'][:16]}, expected {before[:16]} as in the run of init = {config.init!r}"
+            )
+    return found
 
 
 def _read(folder, name, meaning):

@@ -56,16 +56,18 @@ def publish(
 
     Raises:
       ReleaseError: `out` exists, or the example does not come out again.
+      PretrainedFolderError: the run reads stored vectors of texts, and their encoder is not here.
       RunError, NoCheckpointError, CorruptCheckpointError, DatasetError: the run or its data cannot be read.
     """
     from farsighted_jax import __version__
     from farsighted_jax.checkpoint import release
-    from farsighted_jax.cli.run import read_run, stream_for
+    from farsighted_jax.cli.run import read_run, stream_for, with_text_encoder
 
     if out.exists():
         raise release.ReleaseError(f"{out}: there already; remove it or choose another folder")
     measured = _evaluation(folder, evaluation)
-    run = read_run(folder, step)
+    # A release takes any text, so it runs the encoder whose stored vectors the run may have read.
+    run = with_text_encoder(read_run(folder, step), folder)
     kind = "lam" if run.config.task == "lam" else "policy"
     # The statistics of the run, so that the split is opened as it was trained on.
     place = {"dir": data_dir or run.config.data.dir, "codes": ""}

@@ -12,16 +12,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines.language.instructions import tokenizer_for
 from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
 from data_pipelines.stream import Stream, open_stream
 from farsighted_jax.checkpoint import release, restore
-from farsighted_jax.cli.policy_run import policy_run, policy_zeros
+from farsighted_jax.cli.policy_run import TEXT_DOCUMENT, policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
-from farsighted_jax.core.task import Task
+from farsighted_jax.core.task import PRETRAINED, Task
 from farsighted_jax.lam.objective import DEPTH_FIELDS
 from farsighted_jax.lam.task import LamTask, lam_task
 from farsighted_jax.policy.task import PolicyTask
+from farsighted_jax.pretrained import folder as pretrained_folder
 from farsighted_jax.pretrained.networks import load_placed
 from farsighted_jax.train.resume import CONFIG, STATISTICS
 from farsighted_jax.train.warm_start import LoadPretrained
@@ -86,7 +88,11 @@ def parts_for(config: ConfigDict, folder: Path | None = None) -> Parts:
         if config.task == "lam":
             return Parts(lam_task(config), {}, load_placed, lambda stream: None)
         run = policy_run(config, folder)
-        check = lambda stream: run.check_codes(stream.codes)  # noqa: E731
+
+        def check(stream):
+            run.check_codes(stream.codes)
+            run.check_text(stream.text_features)
+
         return Parts(run.task, run.documents(), run.load_pretrained, check)
     except KeyError as error:
         raise config_lib.ConfigError(
@@ -144,6 +150,44 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
         weights["params"],
         weights["model_state"],
     )
+
+
+def with_text_encoder(run: Run, folder: str | Path) -> Run:
+    """A run that takes any text: one that was trained on stored vectors gets the encoder that made them.
+
+    Args:
+      run: of `read_run`; one without stored vectors stays as it is.
+      folder: its run folder, which says what made them.
+
+    Raises:
+      RunError: the run folder does not say it, or weights or tokenizer here are others; names both digests.
+      PretrainedFolderError: the encoder's weights are not here; has the command that gets them.
+      TokenizerError: nor is its tokenizer.
+    """
+    if not run.config.data.get("text_features"):
+        return run
+    path = Path(folder) / TEXT_DOCUMENT
+    try:
+        made_by = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: does not say which vectors the run was trained on ({error})") from error
+    config = config_lib.from_json(config_lib.to_json(run.config))
+    config.data.text_features = ""
+    name, dtype = made_by["encoder"], made_by["dtype"]
+    place = pretrained_folder.default_folder(name)
+    loaded = pretrained_folder.load(place, model=name, dtype=dtype)
+    tokenizer = tokenizer_for(config.data.text_tokenizer)
+    for what, where, found, expected in (
+        (f"weights of {name}", place, loaded.about["digest"], made_by["digest"]),
+        ("tokenizer", tokenizer.name, tokenizer.digest, made_by["tokenizer"]),
+    ):
+        if found != expected:
+            raise RunError(
+                f"{where}: {what} with digest {found[:16]}, expected {expected[:16]}, which made the vectors "
+                f"that the run in {folder} was trained on"
+            )
+    params = {**run.params, PRETRAINED: {**run.params.get(PRETRAINED, {}), name: loaded.params}}
+    return dataclasses.replace(run, config=config, task=task_for(config, Path(folder)), params=params)
 
 
 def zero_batch(config: ConfigDict, task: Task | None = None) -> dict[str, np.ndarray]:

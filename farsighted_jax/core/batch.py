@@ -80,6 +80,7 @@ FIELDS: dict[str, Field] = {
     "proprio_valid": Field("bool", "BI", "False in padded dimensions"),
     "text": Field("int32", "BL", "tokens of the instruction, the end token last"),
     "text_valid": Field("bool", "BL", "False in padding, all of it without an instruction"),
+    "text_vector": Field("float32", "BLE", "stored vectors of the tokens of a frozen text encoder"),
     "dataset": Field("int32", "B", "index of the dataset in the mixture", required=True),
     "episode": Field("int32", "B", "index of the episode in its split", required=True),
     "step": Field("int32", "B", "step of frame 0 in its episode", required=True),

@@ -22,7 +22,12 @@ import ml_collections
 RENAMED = {"init_from": "init"}
 
 # What a policy did before its run folder had the key.
-UNNAMED = {"flow.draws": 1, "model.num_keypoints": 0, "model.vision_queries": "learned"}
+UNNAMED = {
+    "flow.draws": 1,
+    "model.num_keypoints": 0,
+    "model.vision_queries": "learned",
+    "data.text_features": "",
+}
 
 
 class ConfigError(ValueError):

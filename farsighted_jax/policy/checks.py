@@ -102,6 +102,11 @@ def _check_encoders(config):
             f"configuration key 'data.text_tokenizer' is {tokenizer!r}, but 'model.text_encoder' is "
             f"{model['text_encoder']!r}; expected {expected!r}"
         )
+    if data["text_features"] and model["text_encoder"] not in texts:
+        raise ConfigError(
+            f"configuration key 'data.text_features' is {data['text_features']!r}, but 'model.text_encoder' "
+            f"is {model['text_encoder']!r}, which has no vectors to store; expected one of {texts}, or ''"
+        )
 
 
 def _check_patch(model, patch):

@@ -17,6 +17,7 @@ LAM_ENCODER, OWN_ENCODER = "lam", "patch"
 HISTORY_FIELDS = ("history_rgb", "history_valid")
 HISTORY_DEPTH_FIELDS = ("history_depth", "history_depth_valid")
 TEXT_FIELDS = ("text", "text_valid")
+STORED_TEXT_FIELDS = ("text_vector", "text_valid")
 PROPRIO_FIELDS = ("proprio", "proprio_valid")
 CODE_FIELDS = ("code", "code_valid")
 
@@ -61,6 +62,7 @@ class Inputs:
       reads_depth: whether the history's depth is read.
       reads_proprio: whether the robot's state is read.
       stored_codes: whether codes are fields of the batch rather than made from its clip.
+      stored_text: whether vectors of texts are a field of the batch rather than made from its tokens.
       latent_actions: the frozen LAM, or None where neither a plan nor tokens need it.
       networks: the other frozen networks.
     """
@@ -70,6 +72,7 @@ class Inputs:
     reads_depth: bool = False
     reads_proprio: bool = False
     stored_codes: bool = False
+    stored_text: bool = False
     latent_actions: LatentActions | None = None
     networks: FrozenNetworks = FrozenNetworks()
 
@@ -77,7 +80,7 @@ class Inputs:
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `observation` reads."""
         depth = HISTORY_DEPTH_FIELDS if self.reads_depth else ()
-        text = TEXT_FIELDS if self.text_encoder else ()
+        text = STORED_TEXT_FIELDS if self.stored_text else TEXT_FIELDS if self.text_encoder else ()
         proprio = PROPRIO_FIELDS if self.reads_proprio else ()
         return (*HISTORY_FIELDS, *depth, *text, *proprio, "dataset")
 
@@ -162,6 +165,8 @@ class Inputs:
     def _text(self, params, batch):
         if self.text_encoder == "own":
             return batch["text"]
+        if self.stored_text:
+            return batch["text_vector"].astype(self.networks.dtype)
         return self.networks.text_vectors(params, batch["text"], batch["text_valid"])
 
 

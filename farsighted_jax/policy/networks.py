@@ -19,7 +19,7 @@ class FrozenNetworks:
 
     Attributes:
       image_encoder: name of a DINOv2 in the table, "" for none.
-      text_encoder: name of a T5 in the table, "" for none.
+      text_encoder: name of a T5 in the table, "" for none or where its vectors are stored.
       perceptual: whether predictions are compared by LPIPS.
       dtype: of their weights and of the computation.
     """

@@ -178,9 +178,10 @@ def policy_task(
 def _inputs(config, latent_actions, specs):
     model = config["model"]
     image_encoder, text_encoder = model["image_encoder"], model["text_encoder"]
+    stored_text = bool(config["data"]["text_features"])
     networks = FrozenNetworks(
         image_encoder if image_encoder in MODELS else "",
-        text_encoder if text_encoder in MODELS else "",
+        text_encoder if text_encoder in MODELS and not stored_text else "",
         config["loss"]["lpips"] > 0,
         jnp.dtype(model["dtype"]),
     )
@@ -190,6 +191,7 @@ def _inputs(config, latent_actions, specs):
         model["depth_input"] == "fuse",
         model["proprio"] and any(spec.state_key for spec in specs.values()),
         config["plan"]["codes"] == "stored",
+        stored_text,
         latent_actions if model["plan"] or image_encoder == LAM_ENCODER else None,
         networks,
     )

@@ -6,7 +6,10 @@ from farsighted_jax.core import batch as batch_lib
 from farsighted_jax.core import dims
 from farsighted_jax.core.batch import FIELDS, BatchError
 
-SIZES = {"B": 2, "T": 4, "t": 3, "H": 5, "W": 6, "J": 7, "M": 8, "I": 9, "L": 10, "R": 11, "P": 12, "Z": 13}
+SIZES = {
+    "B": 2, "T": 4, "t": 3, "H": 5, "W": 6, "J": 7, "M": 8, "I": 9, "L": 10, "R": 11, "P": 12, "Z": 13,
+    "E": 14,
+}  # fmt: skip
 
 
 def example(names=FIELDS):

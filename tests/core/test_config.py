@@ -164,9 +164,9 @@ def test_json_round_trip_keeps_values_and_types(path):
 
 
 def test_an_older_policy_stays_what_it_was():
-    older = {"init_from": "runs/w2", "flow": {"num_steps": 10}, "model": {"num_keypoints": 3}}
+    older = {"init_from": "runs/w2", "flow": {"num_steps": 10}, "model": {"num_keypoints": 3}, "data": {}}
     config = config_lib.from_json(json.dumps(older))
-    assert config.init == "runs/w2" and config.flow.draws == 1
+    assert config.init == "runs/w2" and config.flow.draws == 1 and config.data.text_features == ""
     assert config.model.num_keypoints == 3 and config.model.vision_queries == "learned"
     assert "flow" not in config_lib.from_json(json.dumps({"model": {"variant": "tiny"}}))
 
