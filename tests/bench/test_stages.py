@@ -104,6 +104,8 @@ def test_what_decides_no_training_makes_no_new_stage(tmp_path):
     assert [place.name for place in places(config_of(), tmp_path / "b")] == [place.name for place in first]
     assert places(config_of(), tmp_path / "a", data={"readers": 7}) == first
     assert places(config_of(fraction=0.5), tmp_path / "a") == first
+    assert places(config_of(), tmp_path / "a", flow={"draws": 1}) == first, "as before there was such a key"
+    assert places(config_of(), tmp_path / "a", flow={"draws": 2}) != first
     deeper = places(config_of(), tmp_path / "a", layers=3)
     assert deeper[0] != first[0] and deeper[1] != first[1], "what starts from another run is another run"
     assert places(config_of(seed=1), tmp_path / "a") != first
