@@ -7,7 +7,6 @@ observation; `Policy.history` makes what keeps them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec
-from farsighted_jax.lam.frozen import frozen_lam
+from farsighted_jax.lam.frozen import described_lam
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.inference import LatentPolicy
 from farsighted_jax.policy.task import PolicyTask, policy_task
@@ -154,7 +153,7 @@ def load(
         raise ReleaseError(f"{found.folder}: a release of kind {found.kind!r}, expected 'policy'")
     config = config_lib.from_json(found.text("config.json"))
     specs = {spec.name: spec for spec in map(dataset_spec, found.document("specs.json"))}
-    task = policy_task(config, _lam(found), specs)
+    task = policy_task(config, _lam(found, list(specs)), specs)
     parts = {
         "task": task,
         "params": _params(found.folder, mesh),
@@ -235,10 +234,8 @@ def _chosen(specs, embodiment):
     return embodiment
 
 
-def _lam(found: Release):
-    if not found.has(LAM):
-        return None
-    return frozen_lam(config_lib.from_json(json.dumps(found.document(LAM)["config"])))
+def _lam(found: Release, datasets):
+    return described_lam(found.document(LAM), datasets) if found.has(LAM) else None
 
 
 def _tokenizer(found: Release, name: str):
