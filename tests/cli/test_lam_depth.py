@@ -1,19 +1,16 @@
 """A LAM that reads depth, inside a policy's run: whatever that run normalises depth with, it sees its own."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 from rlds_writer import write_rlds
-from tool_cases import SIZE, VARIANT, random_params, tool_config
+from tool_cases import SIZE, VARIANT, tool_config, write_lam_run
 
 from data_pipelines.rlds import open_split
 from data_pipelines.stream import open_stream
-from farsighted_jax.checkpoint.manager import CheckpointStore
 from farsighted_jax.cli.clips import load_model
 from farsighted_jax.cli.policy_run import policy_run
-from farsighted_jax.cli.run import read_run, task_for, zero_batch
+from farsighted_jax.cli.run import read_run
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.batch import float_rgb
 from farsighted_jax.core.task import PRETRAINED
@@ -43,23 +40,9 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lam_folder(data):
-    """Its run, with random weights; depth counts as much as colour."""
-    config, folder = tool_config(data), data / "lam"
+    config = tool_config(data)
     config.data.mixture = "trained,blind"
-    config.model.depth_input, config.model.num_keypoints = "fuse", 0
-    # So many codes that a small change of what is seen changes some.
-    config.quantizer.name, config.quantizer.levels = "fsq", (8, 8, 8)
-    config.model.code_width, config.quantizer.codebook_size = 3, 512
-    task = task_for(config)
-    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
-    params, state = random_params(params), jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
-    params["depth_fusion"]["gate"] += 1
-    store = CheckpointStore(folder, keep_last=1, keep_every=0, report=lambda text: None)
-    store.save(1, {"params": params, "model_state": state}, {"config": config.to_dict()})
-    store.close()
-    (folder / "config.json").write_text(config_lib.to_json(config))
-    (folder / "statistics.json").write_text(json.dumps(STATISTICS))
-    return folder
+    return write_lam_run(data / "lam", config, STATISTICS)
 
 
 @pytest.fixture(scope="module", autouse=True)
