@@ -38,6 +38,10 @@ from farsighted_jax.sharding.mesh import num_batch_shards
 
 LAM = "lam.json"
 
+# What a policy without actions gives, by the group of tokens that it comes from.
+GIVEN = {"plan": "`plan`", "vision": "`imagined`"}
+FINETUNE = "`farsighted train --config configs/policy_finetune.py --config.init=FOLDER ...`"
+
 
 class Policy:
     """Acts for one robot, with fixed weights and without memory.
@@ -49,6 +53,7 @@ class Policy:
       depth_cameras: roles that "depth" may have.
       history_steps: R steps before the present one that it sees, the oldest first, 0 the last.
       horizon: J, steps of an action chunk; 0 for a policy that gives none.
+      groups: of tokens: "context", and those of "vision", "plan" and "action" that it has.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Policy:
         self.spec, self.keys, self.cameras = reader.spec, reader.keys, reader.roles
         self.depth_cameras = reader.depth_roles
         self.horizon, self.history_steps = horizon if actions else 0, history
+        self.groups = latent.groups
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
 
     def __call__(
@@ -94,7 +100,9 @@ class Policy:
           PolicyError: a policy without actions.
         """
         if not self.horizon:
-            raise PolicyError(f"this policy has no actions for {self.spec.name!r}")
+            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
+            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
         batch, num = self._batch([observation] if one else observation)
         normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
@@ -105,6 +113,14 @@ class Policy:
         """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
         batch, num = self._batch(observations)
         return np.asarray(self._latent.plan(batch)["code"])[:num]
+
+    def imagined(self, observations: Sequence[RawObservation]) -> np.ndarray:
+        """The next keyframe of each observation as it foresees it, float32[B, H, W, 3] within [0, 1].
+
+        PolicyError for a policy that does not.
+        """
+        batch, num = self._batch(observations)
+        return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
 
     def history(self) -> FrameHistory:
         """Keeps the frames that observations must have; one for each robot that is run."""
