@@ -68,7 +68,12 @@ def write_policy_run(root, change=lambda config: None):
     store.save(STEP, {"params": weights["params"]}, documents, frozen)
     store.close()
     lam.data.dir = str(root)
-    described = {"config": lam.to_dict(), "statistics": {}, "step": 1, "digest": "0" * 64}
+    described = {
+        "config": lam.to_dict(),
+        "statistics": {"tiny": {"depth": (0.1, 0.5)}},
+        "step": 1,
+        "digest": "0" * 64,
+    }
     texts = {
         "config.json": config_lib.to_json(config),
         "statistics.json": json.dumps(stream.statistics),

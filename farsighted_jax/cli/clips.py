@@ -21,12 +21,10 @@ from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.video.reader import open_video
 from farsighted_jax.cli.run import Run, RunError, read_run
 from farsighted_jax.core.normalization import denormalize_depth
+from farsighted_jax.lam.frozen import NO_DEPTH_CONSTANTS, depth_constants
 from farsighted_jax.lam.inference import LatentActions
 
 CLIP_HELP = "video file, folder of pictures, or rlds:DIR/NAME:SPLIT:EPISODE[:STEP]"
-
-# Of rows without depth in a training batch, see `data_pipelines.assemble`.
-NO_DEPTH_CONSTANTS = (0.0, 1.0)
 
 _REFERENCE = re.compile(
     r"rlds:(?P<folder>.+)/(?P<name>[^/:]+):(?P<split>[\w-]+(?:\[[^\]]*\])?):(?P<episode>\d+)(?::(?P<step>\d+))?"
@@ -73,30 +71,24 @@ class Model:
         """Where complete clips of a source begin; see `data_pipelines.clips.clip_starts`."""
         return clip_starts(source, self.offsets_of(source.dataset), every_s=every_s, first=first)
 
-    def depth_constants(self, dataset: str) -> tuple[float, float] | None:
-        """(center, scale) of log depth for an RLDS dataset; None where the run read no depth of it."""
-        depth = self.run.statistics.get(dataset, {}).get("depth")
-        return tuple(depth) if depth else None
+    def depth_constants(self, split: RldsSplit) -> tuple[float, float] | None:
+        """(center, scale) of log depth for an RLDS dataset; None where no depth is read of it."""
+        has_depth = split.spec.camera(self.run.config.data.camera).depth_key
+        return depth_constants(self.run.statistics, split.name) if has_depth else None
 
     def depth_m(self, depth: np.ndarray) -> np.ndarray | None:
         """Predicted depth in metres, by the constants of the run's first dataset with depth; None without."""
-        constants = self._any_depth_constants()
+        constants = depth_constants(self.run.statistics, "")
         return denormalize_depth(np.clip(depth, -20, 20), *constants) if constants else None
-
-    def _any_depth_constants(self):
-        found = (self.depth_constants(name) for name in self.run.statistics)
-        return next((constants for constants in found if constants), None)
 
     def blank_depth(self, dataset: str) -> tuple[float, float] | None:
         """(center, scale) of log depth for a source without depth; None where the model reads none.
 
-        Only an estimate in metres needs them: for a dataset of the run they are
-        those it was trained with, elsewhere those of its first dataset with depth.
+        Only an estimate in metres needs them; see `lam.frozen.depth_constants`.
         """
         if "depth" not in self.run.task.fields:
             return None
-        known = None if dataset in self.run.statistics else self._any_depth_constants()
-        return known or NO_DEPTH_CONSTANTS
+        return depth_constants(self.run.statistics, dataset) or NO_DEPTH_CONSTANTS
 
     def clips(self, source: FrameSource, starts: Sequence[int]) -> Batch:
         """The clips that begin at `starts`, at the model's size."""
@@ -137,7 +129,7 @@ class Model:
     def episode(self, split: RldsSplit, number: int) -> EpisodeFrames:
         """An episode as the run sees it."""
         camera = self.run.config.data.camera
-        return EpisodeFrames(split, number, camera=camera, depth=self.depth_constants(split.name))
+        return EpisodeFrames(split, number, camera=camera, depth=self.depth_constants(split))
 
     def one_clip(self, reference: str, fps: float | None = None) -> tuple[FrameSource, Batch]:
         """The clip that begins at a reference's step (0 by default), as a batch of one row."""

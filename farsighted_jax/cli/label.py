@@ -119,7 +119,7 @@ def _label(out, model, split, num_shards, rows, process, report):
         offsets_s,
         model.preprocessing,
         camera=data.camera,
-        depth=model.depth_constants(split.name),
+        depth=model.depth_constants(split),
         blank_depth=model.blank_depth(split.name),
         batch_size=rows,
         readers=data.readers,

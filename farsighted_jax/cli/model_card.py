@@ -18,6 +18,11 @@ KINDS = {
         "It looks at camera images and an instruction, predicts the next keyframe and a plan of latent "
         "codes, and gives a chunk of robot actions.",
     ),
+    "video policy": (
+        "policy (SSM-VLA) that was pretrained on video",
+        "It looks at camera images and an instruction and predicts the next keyframe and a plan of latent "
+        "codes. It gives no actions: for these it is to be finetuned.",
+    ),
 }
 USE = {
     "lam": """farsighted encode --checkpoint FOLDER --video CLIP --out codes.json
@@ -26,6 +31,14 @@ farsighted train --config configs/policy_pretrain.py --config.lam=FOLDER ...""",
 
 policy = load("FOLDER")  # or gs://bucket/folder, hf://owner/name
 action = policy({observation})  # float32[J, M] in the units below""",
+    "video policy": """from farsighted_jax.serving.policy import load
+
+policy = load("FOLDER")  # or gs://bucket/folder, hf://owner/name
+observations = [{observation}]
+code = policy.plan(observations)  # int32[B, t, Z], codes of the latent action model in it
+frame = policy.imagined(observations)  # float32[B, H, W, 3], the next keyframe
+
+farsighted train --config configs/policy_finetune.py --config.init=FOLDER ...  # and actions""",
 }
 
 
@@ -44,7 +57,7 @@ def model_card(
 
     Args:
       name: of the release.
-      kind: key of `KINDS`.
+      kind: of the release.
       config: the run's configuration.
       specs: of the datasets, in the mixture's order.
       statistics: dataset -> its statistics.
@@ -52,6 +65,8 @@ def model_card(
       num_params: "trained" and "frozen" parameters.
       evaluation: what `farsighted evaluate` wrote, or None.
     """
+    acts = kind == "policy" and config["model"]["action"]
+    kind = "video policy" if kind == "policy" and not acts else kind
     title, sentence = KINDS[kind]
     parts = [
         "---\nlibrary_name: farsighted-jax\npipeline_tag: robotics\n---",
@@ -62,7 +77,7 @@ def model_card(
         "```\n" + USE[kind].replace("{observation}", _observation(config, specs)) + "\n```",
         "## Data",
         _data(specs, statistics),
-        *(["## Actions", *_actions(specs, config)] if kind == "policy" else []),
+        *(["## Actions", *_actions(specs, config)] if acts else []),
         "## Measured",
         _measured(evaluation, step),
         "## Before you share it",

@@ -24,7 +24,7 @@ from farsighted_jax.core import tree
 from farsighted_jax.core.batch import zeros
 from farsighted_jax.core.config import ConfigError
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec, to_dict
-from farsighted_jax.lam.frozen import LAM, FrozenLam, frozen_lam
+from farsighted_jax.lam.frozen import LAM, FrozenLam, described_lam, frozen_lam
 from farsighted_jax.lam.inference import LatentActions
 from farsighted_jax.policy.inputs import LAM_ENCODER
 from farsighted_jax.policy.task import PolicyTask, policy_task
@@ -131,12 +131,13 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
       StructureError: its weights are not those of its configuration.
       DatasetError: a dataset without specification.
     """
-    lam = _lam(config, folder) if config.model.plan or config.model.image_encoder == LAM_ENCODER else None
     if folder is None:
         specs = {name: spec_of(config.data.dir, name) for name in parse_mixture(config.data.mixture)}
     else:
         found = map(dataset_spec, json.loads(_read(folder, SPECS_DOCUMENT, "specifications of its datasets")))
         specs = {spec.name: spec for spec in found}
+    needs_lam = config.model.plan or config.model.image_encoder == LAM_ENCODER
+    lam = _lam(config, folder, list(specs)) if needs_lam else None
     return PolicyRun(policy_task(config, lam and lam.model, specs), lam, specs, _text(config, folder))
 
 
@@ -159,29 +160,30 @@ def policy_zeros(config: ConfigDict, task: PolicyTask) -> dict[str, np.ndarray]:
     return zeros(names, sizes)
 
 
-def _lam(config, folder):
+def _lam(config, folder, datasets):
     if folder is not None:
-        return _described_lam(folder)
+        return _described_lam(folder, datasets)
     if config.lam:
-        lam = _read_lam(Path(config.lam))
+        lam = _read_lam(Path(config.lam), datasets)
         _check_same(lam, config)
         return lam
-    return _described_lam(Path(config.init)) if config.init else None
+    return _described_lam(Path(config.init), datasets) if config.init else None
 
 
-def _described_lam(folder):
+def _described_lam(folder, datasets):
     """Of a policy's run folder, which has its weights."""
     document = json.loads(_read(folder, LAM_DOCUMENT, "latent action model"))
-    return Lam(frozen_lam(config_lib.from_json(json.dumps(document["config"]))), document, {})
+    return Lam(described_lam(document, datasets), document, {})
 
 
-def _read_lam(folder):
+def _read_lam(folder, datasets):
     """Of the LAM's own run folder; the averaged weights if it kept them, as `farsighted label` takes them."""
     config = config_lib.from_json(_read(folder, CONFIG, "configuration of a latent action model"))
     if config.task != "lam":
         raise ConfigError(f"configuration key 'lam': {folder} holds a run of {config.task!r}, expected 'lam'")
+    statistics = json.loads(_read(folder, STATISTICS, "statistics of a latent action model"))
     try:
-        model = frozen_lam(config)
+        model = frozen_lam(config, statistics, datasets)
     except KeyError as error:
         raise ConfigError(
             f"configuration key 'lam': the configuration in {folder} lacks the key {error.args[0]}; it was "
@@ -194,7 +196,7 @@ def _read_lam(folder):
         raise restore.StructureError(f"{folder}: weights of another version:\n  " + "\n  ".join(lines))
     document = {
         "config": config.to_dict(),
-        "statistics": json.loads(_read(folder, STATISTICS, "statistics of a latent action model")),
+        "statistics": statistics,
         "step": step,
         "digest": LatentActions(model.task, params, model_state).digest,
     }

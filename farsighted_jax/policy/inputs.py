@@ -48,7 +48,7 @@ class LatentActions(Protocol):
     def codes(self, params, batch) -> Any:
         """int32[B, t, Z]."""
 
-    def frame_tokens(self, params, rgb_BHWC, depth_BHW1, depth_valid_BHW1, *constants) -> Any:
+    def frame_tokens(self, params, rgb_BHWC, dataset_B, *depth) -> Any:
         """float[B, N, E]."""
 
 
@@ -154,13 +154,12 @@ class Inputs:
         """Tokens of frames, with the batch field `depth` of the same frames where the encoder reads it."""
         if self.image_encoder != LAM_ENCODER:
             return self.networks.frame_tokens(params, rgb_BHWC)
-        inputs = []
+        num, inputs = len(rgb_BHWC) // len(batch["dataset"]), []
         if self.reads_depth and not self.fuses_depth:
-            _require(batch, (depth, f"{depth}_valid"))
-            num = len(rgb_BHWC) // len(batch["dataset"])
+            _require(batch, (depth, f"{depth}_valid", *DEPTH_CONSTANTS))
             inputs = [frames_of(batch[name]) for name in (depth, f"{depth}_valid")]
-            inputs += [jnp.repeat(batch[name], num) for name in DEPTH_CONSTANTS if name in batch]
-        return self.latent_actions.frame_tokens(params, rgb_BHWC, *inputs)
+            inputs += [jnp.repeat(batch[name], num) for name in DEPTH_CONSTANTS]
+        return self.latent_actions.frame_tokens(params, rgb_BHWC, jnp.repeat(batch["dataset"], num), *inputs)
 
     def _text(self, params, batch):
         if self.text_encoder == "own":

@@ -12,11 +12,11 @@ from data_pipelines.rlds import RldsSplit
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.serving.observation import RawObservation
 
-INPUT, ACTION, CODE = "input/", "output/action", "output/code"
+INPUT, ACTION, CODE, RGB = "input/", "output/action", "output/code", "output/rgb"
 IMAGES = ("rgb", "depth")
 SEED = 0
 
-# Of a normalised action, by the dtype of the computation, and of codes the share that may differ.
+# Of a normalised action or a colour, by the dtype of the computation, and of codes the share that may differ.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 CODE_TOLERANCE = 0.1
 
@@ -70,8 +70,8 @@ def check_example(found: Release, policy_for: Callable[[str], Any], dtype: str) 
     """Computes the example of a release again.
 
     On the platform that made it the outputs are the same bit for bit. Another one
-    rounds otherwise: actions may differ by `TOLERANCES`, codes in the few places
-    where two were as good.
+    rounds otherwise: actions and colours may differ by `TOLERANCES`, codes in the
+    few places where two were as good.
 
     Args:
       found: the release.
@@ -88,6 +88,8 @@ def check_example(found: Release, policy_for: Callable[[str], Any], dtype: str) 
         expected = arrays[name]
         if name == CODE:
             wrong, limit = np.mean(array != expected), CODE_TOLERANCE
+        elif name == RGB:
+            wrong, limit = np.max(np.abs(array - expected)), TOLERANCES[dtype]
         else:
             ones = np.ones(policy.spec.action.width)
             unit_M = np.abs(policy.in_robot_units(ones) - policy.in_robot_units(0 * ones))
@@ -102,7 +104,9 @@ def check_example(found: Release, policy_for: Callable[[str], Any], dtype: str) 
 def _outputs(policy, observations, seed) -> Mapping[str, np.ndarray]:
     if policy.horizon:
         return {ACTION: policy(observations, seed=seed)}
-    return {CODE: policy.plan(observations)}
+    if "plan" in policy.groups:
+        return {CODE: policy.plan(observations)}
+    return {RGB: policy.imagined(observations)}
 
 
 def observations_of(arrays: Mapping[str, np.ndarray]) -> list[RawObservation]:

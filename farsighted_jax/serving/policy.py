@@ -7,7 +7,6 @@ observation; `Policy.history` makes what keeps them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec
-from farsighted_jax.lam.frozen import frozen_lam
+from farsighted_jax.lam.frozen import described_lam
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.inference import LatentPolicy
 from farsighted_jax.policy.task import PolicyTask, policy_task
@@ -39,6 +38,10 @@ from farsighted_jax.sharding.mesh import num_batch_shards
 
 LAM = "lam.json"
 
+# What a policy without actions gives, by the group of tokens that it comes from.
+GIVEN = {"plan": "`plan`", "vision": "`imagined`"}
+FINETUNE = "`farsighted train --config configs/policy_finetune.py --config.init=FOLDER ...`"
+
 
 class Policy:
     """Acts for one robot, with fixed weights and without memory.
@@ -50,6 +53,7 @@ class Policy:
       depth_cameras: roles that "depth" may have.
       history_steps: R steps before the present one that it sees, the oldest first, 0 the last.
       horizon: J, steps of an action chunk; 0 for a policy that gives none.
+      groups: of tokens: "context", and those of "vision", "plan" and "action" that it has.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Policy:
         self.spec, self.keys, self.cameras = reader.spec, reader.keys, reader.roles
         self.depth_cameras = reader.depth_roles
         self.horizon, self.history_steps = horizon if actions else 0, history
+        self.groups = latent.groups
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
 
     def __call__(
@@ -95,7 +100,9 @@ class Policy:
           PolicyError: a policy without actions.
         """
         if not self.horizon:
-            raise PolicyError(f"this policy has no actions for {self.spec.name!r}")
+            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
+            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
         batch, num = self._batch([observation] if one else observation)
         normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
@@ -106,6 +113,14 @@ class Policy:
         """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
         batch, num = self._batch(observations)
         return np.asarray(self._latent.plan(batch)["code"])[:num]
+
+    def imagined(self, observations: Sequence[RawObservation]) -> np.ndarray:
+        """The next keyframe of each observation as it foresees it, float32[B, H, W, 3] within [0, 1].
+
+        PolicyError for a policy that does not.
+        """
+        batch, num = self._batch(observations)
+        return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
 
     def history(self) -> FrameHistory:
         """Keeps the frames that observations must have; one for each robot that is run."""
@@ -154,7 +169,7 @@ def load(
         raise ReleaseError(f"{found.folder}: a release of kind {found.kind!r}, expected 'policy'")
     config = config_lib.from_json(found.text("config.json"))
     specs = {spec.name: spec for spec in map(dataset_spec, found.document("specs.json"))}
-    task = policy_task(config, _lam(found), specs)
+    task = policy_task(config, _lam(found, list(specs)), specs)
     parts = {
         "task": task,
         "params": _params(found.folder, mesh),
@@ -235,10 +250,8 @@ def _chosen(specs, embodiment):
     return embodiment
 
 
-def _lam(found: Release):
-    if not found.has(LAM):
-        return None
-    return frozen_lam(config_lib.from_json(json.dumps(found.document(LAM)["config"])))
+def _lam(found: Release, datasets):
+    return described_lam(found.document(LAM), datasets) if found.has(LAM) else None
 
 
 def _tokenizer(found: Release, name: str):

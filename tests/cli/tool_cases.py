@@ -1,8 +1,12 @@
 """Sizes, configuration and random parameters of a tiny model for the tools."""
 
+import json
+
 import jax
 import numpy as np
 
+from farsighted_jax.checkpoint.manager import CheckpointStore
+from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
 
 LENGTHS = {"train": (9, 5, 1, 4), "val": (6, 3)}
@@ -21,6 +25,27 @@ def tool_config(data_dir):
     config.quantizer.name, config.quantizer.codebook_size = "ema", 7
     config.eval.batch_size = 4
     return config
+
+
+def write_lam_run(folder, config, statistics):
+    """Writes a run folder as training leaves it, of random weights; depth counts as much as colour.
+
+    The model reads depth and has so many codes that a small change of what is seen changes some.
+    `VARIANTS` must have `VARIANT` as "tiny".
+    """
+    config.model.depth_input, config.model.num_keypoints = "fuse", 0
+    config.quantizer.name, config.quantizer.levels = "fsq", (8, 8, 8)
+    config.model.code_width, config.quantizer.codebook_size = 3, 512
+    task = task_for(config)
+    params, state = jax.eval_shape(task.init, jax.random.key(0), zero_batch(config))
+    params, state = random_params(params), jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state)
+    params["depth_fusion"]["gate"] += 1
+    store = CheckpointStore(folder, keep_last=1, keep_every=0, report=lambda text: None)
+    store.save(1, {"params": params, "model_state": state}, {"config": config.to_dict()})
+    store.close()
+    (folder / "config.json").write_text(config_lib.to_json(config))
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    return folder
 
 
 def random_params(shapes):

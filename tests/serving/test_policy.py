@@ -20,6 +20,7 @@ from farsighted_jax.cli.main import main
 from farsighted_jax.cli.publish import publish
 from farsighted_jax.cli.run import read_run
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize
+from farsighted_jax.serving import policy as serving
 from farsighted_jax.serving.observation import ObservationError
 from farsighted_jax.serving.policy import load
 from farsighted_jax.sharding.mesh import make_mesh
@@ -124,6 +125,8 @@ def test_the_card_says_what_was_measured(published, run_folder):
 def test_a_run_is_read_back_from_its_release(published, run_folder):
     first, again = read_run(run_folder), read_run(published.folder)
     assert again.task == first.task and again.step == first.step
+    lam = first.task.inputs.latent_actions
+    assert serving._lam(published, ["tiny"]) == lam and lam.depth_constants == ((0.1, 0.5),)
     assert content_digests(again.params) == content_digests(first.params)
 
 
