@@ -38,7 +38,7 @@ def observation(B=B, seed=0):
 
 @pytest.fixture(scope="module")
 def params():
-    moment = (normal(1, B, 1, 2), np.zeros(B, np.float32), np.ones((B, 1, 2), bool))
+    moment = (normal(1, B, 1, 1, 2), np.zeros((B, 1), np.float32), np.ones((B, 1, 2), bool))
     codes = np.zeros((B, t, Z), np.int32)
     # Of a sample for which greedy decoding, a narrow beam and a wide one find three different plans.
     return random_variables(POLICY, observation(), codes, None, None, *moment, scale=1.0, seed=5)["params"]
