@@ -24,6 +24,7 @@ from farsighted_jax.evaluators.probe_fit import (
     r2_by_group,
 )
 from farsighted_jax.evaluators.random_codes import CodeFrequencies
+from farsighted_jax.evaluators.rows import joined
 
 FEATURES = ("quantized", "encoded", "shuffled", "two_frames")
 # The trained gap, which the probe of "fitted_at_1" is fitted at.
@@ -129,7 +130,7 @@ class GapRobustness:
         result: dict[str, Any] = {}
         for index in sorted({index for index, _ in self._score}):
             spec = self._setup.datasets[index]
-            score = {m: _joined(parts) for (i, m), parts in sorted(self._score.items()) if i == index}
+            score = {m: joined(parts) for (i, m), parts in sorted(self._score.items()) if i == index}
             entry: dict[str, Any] = {
                 "gap_s": {str(m): float(rows["ms"][0]) / 1000 for m, rows in score.items()},
                 "num_score": {
@@ -145,7 +146,7 @@ class GapRobustness:
         return result
 
     def _probe(self, entry, index, score, action):
-        fit = {m: _joined(parts) for (i, m), parts in self._fit.items() if i == index} if self._fit else score
+        fit = {m: joined(parts) for (i, m), parts in self._fit.items() if i == index} if self._fit else score
         groups = action_groups(action.groups)
         entry["num_fit"] = {str(m): int(rows["known"].sum()) for m, rows in fit.items()}
         for m, rows in score.items():
@@ -184,7 +185,3 @@ def _features(feature, rows, seed):
     if feature == "shuffled":
         return np.random.default_rng(seed).permutation(rows["quantized"])
     return rows[feature]
-
-
-def _joined(parts):
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -196,6 +196,8 @@ def _depth_terms(weights, depth_BtHW1, batch, frozen_inputs, counts):
 
 
 def _updates(quantizer, encoded_BtZU, code_BtZ, valid_Bt, row_B, key):
+    if quantizer.name != "ema":
+        return vq.CodebookUpdates(vq.chosen_codes(code_BtZ, valid_Bt, quantizer.codebook_size).sum(0))
     draw = jax.vmap(lambda sample_key: jax.random.uniform(sample_key, code_BtZ.shape[1:]))
     priority_BtZ = draw(sample_keys(key, row_B))
     return vq.codebook_updates(encoded_BtZU, code_BtZ, valid_Bt, priority_BtZ, quantizer.codebook_size)

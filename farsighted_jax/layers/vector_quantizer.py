@@ -18,6 +18,8 @@ import jax.numpy as jnp
 class CodebookUpdates(NamedTuple):
     """What a batch tells the codebook; `merged_updates` combines two of them.
 
+    A codebook that does not learn from these has the counts alone, the rest is None.
+
     Attributes:
       count_tZV: float32[..., Z, V] vectors of each slot, of each transition if there
         are several, that chose each code.
@@ -27,9 +29,9 @@ class CodebookUpdates(NamedTuple):
     """
 
     count_tZV: jax.Array
-    sum_VU: jax.Array
-    candidate_VU: jax.Array
-    priority_V: jax.Array
+    sum_VU: jax.Array | None = None
+    candidate_VU: jax.Array | None = None
+    priority_V: jax.Array | None = None
 
     @property
     def count_V(self):
@@ -86,6 +88,11 @@ def initial_codebook(key, num_codes: int, code_width: int):
     }
 
 
+def chosen_codes(code_BtZ, valid_Bt, num_codes: int):
+    """One-hot codes, float32[B, ..., Z, V], 0 where the frame is missing; see `codebook_updates`."""
+    return jax.nn.one_hot(code_BtZ, num_codes) * valid_Bt[..., None, None]
+
+
 def codebook_updates(z_BtZU, code_BtZ, valid_Bt, priority_BtZ, num_codes: int) -> CodebookUpdates:
     """Statistics of one micro-batch.
 
@@ -99,26 +106,27 @@ def codebook_updates(z_BtZU, code_BtZ, valid_Bt, priority_BtZ, num_codes: int) -
     U = z_BtZU.shape[-1]
     valid_R = jnp.broadcast_to(valid_Bt[..., None], code_BtZ.shape).reshape(-1)
     vector_RU = jnp.where(valid_R[:, None], z_BtZU.reshape(-1, U).astype(jnp.float32), 0.0)
-    chosen_RV = jax.nn.one_hot(code_BtZ.reshape(-1), num_codes) * valid_R[:, None]
+    chosen_BtZV = chosen_codes(code_BtZ, valid_Bt, num_codes)
+    chosen_RV = chosen_BtZV.reshape(-1, num_codes)
     sum_VU = jnp.einsum("RV,RU->VU", chosen_RV, vector_RU, precision="highest")
     priority_R = jnp.where(valid_R, priority_BtZ.reshape(-1), -1.0)
     missing = max(num_codes - len(priority_R), 0)
     priority_R = jnp.pad(priority_R, (0, missing), constant_values=-1.0)
     vector_RU = jnp.pad(vector_RU, ((0, missing), (0, 0)))
     priority_V, row_V = jax.lax.top_k(priority_R, num_codes)
-    count_tZV = chosen_RV.reshape(*code_BtZ.shape, num_codes).sum(0)
-    updates = CodebookUpdates(count_tZV, sum_VU, vector_RU[row_V], priority_V)
+    updates = CodebookUpdates(chosen_BtZV.sum(0), sum_VU, vector_RU[row_V], priority_V)
     return jax.lax.stop_gradient(updates)
 
 
 def merged_updates(first: CodebookUpdates, second: CodebookUpdates) -> CodebookUpdates:
     """Updates of two micro-batches as of one batch: counts add, the best ranks stay."""
+    count_tZV = first.count_tZV + second.count_tZV
+    if first.priority_V is None:
+        return CodebookUpdates(count_tZV)
     priority = jnp.concatenate([first.priority_V, second.priority_V])
     candidate = jnp.concatenate([first.candidate_VU, second.candidate_VU])
     priority_V, row_V = jax.lax.top_k(priority, len(first.priority_V))
-    return CodebookUpdates(
-        first.count_tZV + second.count_tZV, first.sum_VU + second.sum_VU, candidate[row_V], priority_V
-    )
+    return CodebookUpdates(count_tZV, first.sum_VU + second.sum_VU, candidate[row_V], priority_V)
 
 
 def updated_codebook(

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from lam_cases import LEVELS, V, Z, gradient_and_aux, jitted, lam_task, loss_and_aux
+from lam_cases import LEVELS, T, V, Z, gradient_and_aux, jitted, lam_task, loss_and_aux
 
 from farsighted_jax.core import tree
 from farsighted_jax.core.batch import transition_valid
@@ -106,6 +106,20 @@ def test_the_learned_codebook_gets_its_gradient_from_its_own_loss(batch):
     silent = task.__class__(task.model, task.quantizer, weights)
     _, grads = gradient_and_aux(silent, frozen, state, batch)
     assert not np.any(grads["codebook"])
+
+
+@pytest.mark.parametrize(("quantizer", "gathered"), [("ema", True), ("gradient", False), ("fsq", False)])
+def test_only_a_codebook_that_restarts_gathers_candidates(quantizer, gathered, batch):
+    task = lam_task(quantizer=quantizer)
+
+    def updates(key):
+        params, state = task.init(key, batch)
+        _, (_, updates) = task.loss(params, state, batch, key, task.denominators(batch))
+        return task.merge_updates(updates, updates)
+
+    found = jax.eval_shape(updates, jax.random.key(0))
+    assert found.count_tZV.shape == (T - 1, Z, task.quantizer.codebook_size)
+    assert all((part is not None) == gathered for part in found[1:])
 
 
 @pytest.mark.slow
