@@ -25,8 +25,8 @@ from farsighted_jax.core.config import difference
 
 ABOUT = "text_features.json"
 
-# What vectors depend on: encoder (name), digest (of its weights), tokenizer (its digest), length (tokens L),
-# dtype (of the computation), width (E).
+# What vectors depend on: encoder (name), digest (of its weights as converted), tokenizer (its digest),
+# length (tokens L), dtype (of the computation), width (E).
 IDENTITY = ("encoder", "digest", "tokenizer", "length", "dtype", "width")
 COMMAND = "farsighted text-features"
 

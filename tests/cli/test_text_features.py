@@ -1,6 +1,8 @@
 """`farsighted text-features`, and what its folder is to a configuration and to a training step."""
 
+import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,16 +15,19 @@ from tiny_tokenizer import write_tokenizer
 from data_pipelines.rlds import spec_of
 from data_pipelines.stream import open_stream
 from data_pipelines.text_features import ABOUT, TextFeatureError, TextFeatures
-from farsighted_jax.cli import policy_run, text_features
+from farsighted_jax.cli import policy_run, text_features, train
 from farsighted_jax.cli.main import main
-from farsighted_jax.cli.run import parts_for, stream_for, zero_batch
+from farsighted_jax.cli.run import parts_for, read_run, stream_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.config import ConfigError
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.policy.model import VARIANTS
 from farsighted_jax.policy.task import policy_task
 from farsighted_jax.pretrained import folder as pretrained_folder
+from farsighted_jax.pretrained.folder import PretrainedFolderError
 from farsighted_jax.pretrained.models import MODELS
+from farsighted_jax.sharding import mesh
+from farsighted_jax.train.resume import ResumeError
 
 pytest.importorskip("safetensors", reason="pip install -e '.[convert]'")
 
@@ -199,6 +204,33 @@ def test_a_configuration_takes_vectors_of_its_own_encoder_alone(place, features)
     config.model.text_encoder, config.data.text_tokenizer = "own", "bytes"
     with pytest.raises(ConfigError, match="'data.text_features' is .* but 'model.text_encoder' is 'own'"):
         policy_run.policy_run(config)
+
+
+@pytest.mark.slow
+def test_a_run_trains_and_resumes_without_the_encoder(place, features, tmp_path, monkeypatch, capsys):
+    alone = functools.partial(mesh.make_mesh, devices=jax.devices()[:1])
+    monkeypatch.setattr(mesh, "make_mesh", alone)
+    monkeypatch.setenv("FARSIGHTED_CACHE", str(tmp_path / "without-weights"))
+    copy = shutil.copytree(features, tmp_path / "features")
+    config = told_config(place, data__text_features=str(copy), total_steps=2, batch_size=2, log_every=1)
+    straight = train.run(config, tmp_path / "straight")
+    config.stop_step = 1
+    train.run(config, tmp_path / "parts")
+    config.stop_step = 0
+    assert train.run(config, tmp_path / "parts").state_digest == straight.state_digest
+    assert "resumed from step 1" in capsys.readouterr().out
+    run = read_run(tmp_path / "parts")
+    assert "text_vector" in run.task.fields and PRETRAINED not in run.params
+    config.data.text_features = ""
+    with pytest.raises(PretrainedFolderError, match="--model t5-tiny"):
+        train.run(config, tmp_path / "other")
+    with pytest.raises(ResumeError, match="data.text_features"):
+        train.run(config, tmp_path / "parts")
+    about = json.loads((copy / ABOUT).read_text())
+    (copy / ABOUT).write_text(json.dumps(about | {"digest": "e" * 64}))
+    config.data.text_features = str(copy)
+    with pytest.raises(ConfigError, match="'data.text_features': other vectors than this run.*digest: 'eeee"):
+        train.run(config, tmp_path / "parts")
 
 
 def test_a_warm_start_keeps_to_the_vectors_of_the_first_run(place, features, tmp_path):
