@@ -102,7 +102,7 @@ def get_config(arg=None):
             "loss": {
                 "action": 1.0,
                 "latent": 0.1,
-                "vision": 0.1,  # at 1.0 the actions of short runs learn half as fast
+                "vision": 0.1,  # at 1.0 it holds up the actions of short runs
                 "gripper": 0.1,
                 "rgb": 1.0,  # this and what follows: within vision
                 "depth": 0.1,

@@ -120,7 +120,8 @@ def run(
       out: folder of the table.
       train: see `cell.filled`.
       evaluate: see `cell.filled`.
-      known: an earlier table, whose cells of the same configuration and columns are taken as they are.
+      known: an earlier table, whose cells of the same configuration and names of columns are taken as
+        they are.
 
     Returns:
       The table, see `table_of`.

@@ -72,19 +72,28 @@ def evaluate_run(
       text_features: in place of the run's own `data.text_features`.
       text_encoder: run the text encoder in place of reading its stored vectors.
 
+    Raises:
+      RunError: no such run, or a place for vectors of texts that it does not read.
+
     Returns:
       evaluator -> metrics, and "run": step, split, number of windows, and the
       multiples of "gap_robustness" without a window, with the reason.
     """
     from farsighted_jax.cli.evaluate_policy import evaluate_policy_run
-    from farsighted_jax.cli.run import read_run, stream_for, with_text_encoder
+    from farsighted_jax.cli.run import RunError, read_run, stream_for, with_text_encoder
     from farsighted_jax.evaluators.registry import evaluate
 
     run = read_run(folder, step)
+    if (text_features or text_encoder) and not run.config.data.get("text_features"):
+        raise RunError(
+            f"{folder}: was not trained on stored vectors of texts, so there is no place for others"
+        )
+    if text_features and text_encoder:
+        raise RunError("stored vectors of texts and their encoder: expected one of them")
     if text_encoder:
         run = with_text_encoder(run, folder)
     place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run)}
-    if text_features and run.config.data.get("text_features"):
+    if text_features:
         place["text_features"] = text_features
     if run.config.task != "lam":
         return evaluate_policy_run(run, folder, split=split, place=place, evaluators=evaluators)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from farsighted_jax.layers.keypoints import SpatialSoftmax
+from farsighted_jax.layers.keypoints import KEYPOINT_SCALE, SpatialSoftmax
 from farsighted_jax.layers.positions import sinusoid, sinusoid_1d, sinusoid_2d
 from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
 
 # Time enters the sinusoids in units of 50 ms, the finest gap that matters for a robot.
 TIME_UNIT_S = 0.05
-
-# Positions of keypoints span [-1, 1], and what moves does so by a tenth of it.
-KEYPOINT_SCALE = 6.0
 
 # Deviations of the first weights of each slot's maps of keypoints: into the slot, into the code.
 WHERE_SCALE, MOVED_SCALE = 0.05, 0.0125

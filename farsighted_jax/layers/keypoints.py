@@ -10,6 +10,9 @@ import jax.numpy as jnp
 # instead of the middle of the frame.
 SHARPNESS = 4.0
 
+# Of positions where they are read: they span [-1, 1], and what moves does so by a tenth of it.
+KEYPOINT_SCALE = 6.0
+
 # Deviation of the first weights of the offsets within a patch; at the start a feature is in its middle.
 OFFSET_SCALE = 0.01
 

@@ -10,15 +10,12 @@ import jax.numpy as jnp
 from farsighted_jax.encoders.geometry import DepthFusion
 from farsighted_jax.encoders.patch import PatchEncoder
 from farsighted_jax.encoders.text import text_encoder
-from farsighted_jax.layers.keypoints import SpatialSoftmax
+from farsighted_jax.layers.keypoints import KEYPOINT_SCALE, SpatialSoftmax
 from farsighted_jax.layers.prefix_attention import EPSILON
 from farsighted_jax.policy.context import Context
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.layout import Layout
 from farsighted_jax.policy.observation import Observation
-
-# Positions of keypoints span [-1, 1] and lie close together where a frame is crowded.
-KEYPOINT_SCALE = 6.0
 
 
 class ContextEncoder(nn.Module):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rlds_writer import write_rlds
 from source_tree import ROOT
-from tiny_networks import random_network, use_tiny_networks, write_network
-from tiny_tokenizer import write_tokenizer
+from tiny_networks import random_network
+from tiny_text import tiny_text
 
 from data_pipelines.rlds import spec_of
 from data_pipelines.stream import open_stream
@@ -21,7 +21,6 @@ from farsighted_jax.cli.run import parts_for, read_run, stream_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.config import ConfigError
 from farsighted_jax.core.task import PRETRAINED
-from farsighted_jax.policy.model import VARIANTS
 from farsighted_jax.policy.task import policy_task
 from farsighted_jax.pretrained import folder as pretrained_folder
 from farsighted_jax.pretrained.folder import PretrainedFolderError
@@ -42,15 +41,9 @@ def told(split, episode, steps):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a dataset, a tokenizer and, where they are looked for, the weights of a T5."""
-    folder, patch = tmp_path_factory.mktemp("text"), pytest.MonkeyPatch()
-    patch.setenv("FARSIGHTED_CACHE", str(folder / "cache"))
-    use_tiny_networks(patch)
-    patch.setitem(VARIANTS, "tiny", {"width": 16, "num_heads": 2, "depth": 1, "head_depth": 2})
-    write_rlds(folder, lengths={"train": (4, 3, 3, 5), "val": (4,)}, size=(16, 16), edit=told)
-    write_tokenizer(folder / "tokenizer.json")
-    write_network("t5-tiny")
-    yield folder
-    patch.undo()
+    with tiny_text(tmp_path_factory.mktemp("text"), width=16) as folder:
+        write_rlds(folder, lengths={"train": (4, 3, 3, 5), "val": (4,)}, size=(16, 16), edit=told)
+        yield folder
 
 
 def told_config(place, **changes):

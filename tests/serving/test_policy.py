@@ -171,6 +171,12 @@ def test_what_cannot_be_read_is_named(policy, seen):
         policy(seen[3] | {"rgb": {"primary": seen[3]["rgb"]["primary"]}})
 
 
+def test_vectors_of_texts_are_for_runs_that_read_them(run_folder, capsys):
+    for flags in (["--text-encoder"], ["--text-features", "elsewhere"]):
+        assert main(["evaluate", "--checkpoint", str(run_folder), *flags]) == 1
+        assert "was not trained on stored vectors of texts" in capsys.readouterr().err
+
+
 def test_the_command_refuses_a_folder_that_is_there(published, run_folder, capsys):
     assert main(["publish", str(run_folder), str(published.folder)]) == 1
     assert "released: there already" in capsys.readouterr().err

@@ -6,8 +6,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from tiny_networks import use_tiny_networks, write_network
+from tiny_networks import write_network
 from tiny_policy_run import write_policy_run
+from tiny_text import tiny_text
 from tiny_tokenizer import PIECES, write_tokenizer
 
 from data_pipelines.text_features import ABOUT, TextFeatureError
@@ -21,7 +22,6 @@ from farsighted_jax.cli.run import RunError, read_run, stream_for, with_text_enc
 from farsighted_jax.core.config import ConfigError
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.policy.inference import LatentPolicy
-from farsighted_jax.policy.model import VARIANTS
 from farsighted_jax.pretrained import folder as pretrained_folder
 from farsighted_jax.serving.policy import load
 
@@ -30,14 +30,8 @@ pytest.importorskip("safetensors", reason="pip install -e '.[convert]'")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    folder, patch = tmp_path_factory.mktemp("stored-text"), pytest.MonkeyPatch()
-    patch.setenv("FARSIGHTED_CACHE", str(folder / "cache"))
-    use_tiny_networks(patch)
-    patch.setitem(VARIANTS, "tiny", {"width": 32, "num_heads": 2, "depth": 1, "head_depth": 2})
-    write_network("t5-tiny")
-    write_tokenizer(folder / "tokenizer.json")
-    yield folder
-    patch.undo()
+    with tiny_text(tmp_path_factory.mktemp("stored-text"), width=32) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +107,8 @@ def test_it_is_evaluated_with_its_vectors_or_with_the_encoder(run_folder, place,
     (moved / ABOUT).write_text(json.dumps(about | {"digest": "e" * 64}))
     with pytest.raises(ConfigError, match="'data.text_features': other vectors.*digest: 'eeee.* -> "):
         evaluate_run(run_folder, split="train", text_features=str(moved))
+    with pytest.raises(RunError, match="expected one of them"):
+        evaluate_run(run_folder, text_features=str(moved), text_encoder=True)
     shutil.rmtree(moved)
     with pytest.raises(TextFeatureError, match="moved.*no text features there"):
         evaluate_run(run_folder, split="train", text_features=str(moved))
