@@ -1,0 +1,190 @@
+"""Meta-World (50 tabletop tasks of a Sawyer arm) as an environment.
+
+Rendering is Mesa's, in software, with shadows, reflections and multisampling off: ten times as fast on a CPU,
+and the same for demonstrations and evaluation. Mesa and TensorFlow crash in one process, whichever comes
+first, so a process that has either refuses the other.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import warnings
+
+import numpy as np
+
+from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
+from farsighted_jax.rollout.environment import RolloutError, View
+from farsighted_jax.rollout.metaworld_tasks import INSTRUCTIONS
+
+HZ = 80
+STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
+# Role -> camera of the model. The field moves corner2 closer; it stands upside down.
+CAMERAS = {"primary": "corner2", "wrist": "gripperPOV"}
+CORNER2_POSITION = (0.75, 0.075, 0.7)
+DEPTH_UNIT_M = 0.001
+# The background lies 113 m away.
+DEPTH_MAX_M = 3.0
+PACKAGES = ("metaworld", "mujoco", "numpy")
+
+
+def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS), actions: bool = True) -> DatasetSpec:
+    """What a recording of Meta-World means.
+
+    Args:
+      name: of the dataset.
+      cameras: roles of those that are recorded.
+      actions: whether it holds actions.
+    """
+    action = ActionSpec(
+        names=("x", "y", "z", "gripper"),
+        units=("cm", "cm", "cm", "1"),
+        groups=("translation", "translation", "translation", "gripper"),
+        delta=(True, True, True, False),
+        frame="world",
+        rotation="none",
+        hz=HZ,
+        gripper_open=-1.0,
+        gripper_closed=1.0,
+    )
+    keys = {"primary": "image", "wrist": "wrist_image"}
+    return DatasetSpec(
+        name=name,
+        hz=HZ,
+        cameras=tuple(
+            CameraSpec(
+                role,
+                f"observation/{keys[role]}",
+                f"observation/{keys[role].replace('image', 'depth')}",
+                DEPTH_UNIT_M,
+                DEPTH_MAX_M,
+            )
+            for role in cameras
+        ),
+        action=action if actions else None,
+        state_key="observation/state",
+        state_names=STATE_NAMES,
+        language_key="language_instruction",
+        source="farsighted_jax/rollout/metaworld.py",
+    )
+
+
+class MetaWorld:
+    """All 50 tasks; one is loaded at a time. See `Environment`.
+
+    Args:
+      resolution: H = W of the pictures.
+      cameras: roles of `CAMERAS` that `view` renders.
+
+    Raises:
+      RolloutError: TensorFlow is in this process, or an unknown camera.
+    """
+
+    name = "metaworld"
+    tasks = tuple(INSTRUCTIONS)
+    max_steps = 500
+
+    def __init__(self, resolution: int = 96, cameras: tuple[str, ...] = tuple(CAMERAS)):
+        if "tensorflow" in sys.modules:
+            raise RolloutError(
+                "Meta-World's renderer and TensorFlow crash in one process; start it in its own"
+            )
+        if unknown := [role for role in cameras if role not in CAMERAS]:
+            raise RolloutError(f"Meta-World has no camera {unknown}, only {sorted(CAMERAS)}")
+        # Read when mujoco is imported. EGL works too, where there is a GPU.
+        os.environ.setdefault("MUJOCO_GL", "osmesa")
+        self.spec = dataset_spec(self.name, cameras)
+        self._resolution, self._cameras = resolution, cameras
+        self._task, self._env, self._expert, self._renderers = "", None, None, {}
+        self.settings = {
+            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+            "renderer": os.environ["MUJOCO_GL"],
+            "resolution": resolution,
+            "cameras": {role: CAMERAS[role] for role in cameras},
+            "corner2_position": list(CORNER2_POSITION),
+            "shadows": False,
+            "reflections": False,
+            "multisampling": 0,
+        }
+
+    def instructions(self, task: str) -> tuple[str, ...]:
+        """See `Environment`."""
+        self._check_task(task)
+        return INSTRUCTIONS[task]
+
+    def reset(self, task: str, seed: int) -> None:
+        """See `Environment`; `seed` decides where the objects and the goal are."""
+        self._check_task(task)
+        if task != self._task:
+            self._load(task)
+        env = self._env
+        # `reset(seed=)` is ignored by the package.
+        env.seed(seed)
+        self._observation, _ = env.reset()
+
+    def step(self, action_M: np.ndarray) -> bool:
+        """See `Environment`; actions are clipped to [-1, 1]."""
+        action_M = np.clip(np.asarray(action_M, np.float32), -1, 1)
+        self._observation, _, _, _, info = self._env.step(action_M)
+        return bool(info["success"])
+
+    def view(self) -> View:
+        """See `Environment`. The state is what a robot knows of itself: hand and gripper, no object."""
+        rgb, depth = {}, {}
+        for role in self._cameras:
+            rgb[role], depth[role] = self._rendered(CAMERAS[role])
+        return View(rgb, depth, self._observation[:4].astype(np.float32))
+
+    def expert(self) -> np.ndarray:
+        """See `Environment`; it reads where the objects are."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")
+            action_M = self._expert.get_action(self._observation)
+        return np.clip(action_M, -1, 1).astype(np.float32)
+
+    def close(self) -> None:
+        """See `Environment`."""
+        # A renderer that outlives the next one draws wrong frames, silently.
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers = {}
+        if self._env is not None:
+            self._env.close()
+        self._task, self._env = "", None
+
+    def _load(self, task):
+        import metaworld
+        import mujoco
+        from metaworld.policies import ENV_POLICY_MAP
+
+        self.close()
+        self._env = env = metaworld.ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
+        env._freeze_rand_vec, env.seeded_rand_vec, env._set_task_called = False, True, True
+        # The expert has to know the goal. The bounds that observations are clipped to were kept without it.
+        env._partially_observable = False
+        vars(env).pop("sawyer_observation_space", None)
+        self._expert = ENV_POLICY_MAP[f"{task}-v3"]()
+        model = env.model
+        model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
+        model.camera("corner2").pos = CORNER2_POSITION
+        for kind in ("rgb", "depth"):
+            renderer = mujoco.Renderer(model, self._resolution, self._resolution)
+            for flag in ("mjRND_SHADOW", "mjRND_REFLECTION"):
+                renderer.scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
+            self._renderers[kind] = renderer
+        self._renderers["depth"].enable_depth_rendering()
+        self._task = task
+
+    def _rendered(self, camera):
+        pictures = []
+        for kind in ("rgb", "depth"):
+            self._renderers[kind].update_scene(self._env.data, camera=camera)
+            picture = self._renderers[kind].render()
+            pictures.append(np.rot90(picture, 2).copy() if camera == "corner2" else picture.copy())
+        rgb_HWC, depth_HW = pictures
+        return rgb_HWC, np.where(depth_HW <= DEPTH_MAX_M, depth_HW, np.inf).astype(np.float32)
+
+    def _check_task(self, task):
+        if task not in INSTRUCTIONS:
+            raise RolloutError(f"Meta-World has no task {task!r}; it has {', '.join(sorted(INSTRUCTIONS))}")

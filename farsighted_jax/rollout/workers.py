@@ -1,0 +1,102 @@
+"""Environments in processes of their own: they are spawned, so that nothing of this process is in them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from farsighted_jax.rollout import recording
+from farsighted_jax.rollout.environment import Environment, RolloutError
+
+ENVIRONMENTS = ("metaworld",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One episode to record: see `recording.record`; `path` is where it goes."""
+
+    task: str
+    split: str
+    index: int
+    path: Path
+
+
+def make_environment(name: str, settings: Mapping[str, Any]) -> Environment:
+    """The environment of a name, in this process.
+
+    Raises:
+      RolloutError: no such environment, or see it.
+    """
+    if name != "metaworld":
+        raise RolloutError(f"no environment {name!r}, only {', '.join(ENVIRONMENTS)}")
+    from farsighted_jax.rollout.metaworld import MetaWorld
+
+    return MetaWorld(**settings)
+
+
+def recorded(
+    name: str, settings: Mapping[str, Any], plan: recording.Plan, jobs: Sequence[Job], num_workers: int
+) -> Iterator[dict[str, Any]]:
+    """Records episodes into files, several at a time, in any order.
+
+    Args:
+      name: of the environment.
+      settings: arguments of the environment.
+      plan: see `recording.Plan`.
+      jobs: what to record.
+      num_workers: processes.
+
+    Yields:
+      Of each episode: "task", "split", "index", "seed", "success", "tries" and "steps".
+
+    Raises:
+      RolloutError: see `recording.record`; what else a worker raises. Episodes begun are finished.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    start = (name, dict(settings))
+    with concurrent.futures.ProcessPoolExecutor(num_workers, spawn, _start, start) as pool:
+        # A worker loads a task anew when it changes: neighbours in the list mostly share theirs.
+        waiting = [pool.submit(_record, job, plan) for job in jobs]
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def described(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an environment as it runs in a process of its own, see `Environment.settings`."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (name, dict(settings))) as pool:
+        return pool.submit(_settings).result()
+
+
+_environment: Environment | None = None
+
+
+def _start(name, settings):
+    global _environment
+    _environment = make_environment(name, settings)
+
+
+def _settings():
+    return dict(_environment.settings)
+
+
+def _record(job, plan):
+    episode = recording.record(_environment, job.task, job.split, job.index, plan)
+    facts = {key: episode[key] for key in ("seed", "success", "tries")}
+    text = {"task": job.task, "instructions": _environment.instructions(job.task)}
+    camera = _environment.spec.cameras[0]
+    recording.write_episode(job.path, {**episode, **text}, camera.depth_unit_m)
+    return {
+        "task": job.task,
+        "split": job.split,
+        "index": job.index,
+        "steps": len(episode["action"]),
+        **facts,
+    }

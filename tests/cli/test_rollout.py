@@ -1,0 +1,95 @@
+"""`farsighted rollout record` in the simulator itself, which runs in processes of its own."""
+
+import ctypes.util
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from farsighted_jax.cli.main import main
+from farsighted_jax.rollout import workers
+from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.rollout.recording import Plan
+
+simulator = pytest.mark.skipif(
+    importlib.util.find_spec("metaworld") is None or ctypes.util.find_library("OSMesa") is None,
+    reason="needs the extra 'sim' and Debian's libosmesa6",
+)
+
+SETTINGS = {"resolution": 24, "cameras": ("primary", "wrist")}
+
+
+def line(out, *more):
+    return ["rollout", "record", "--tasks", "reach", "--episodes", "1", "--val", "1", "--workers", "1",
+            "--resolution", "24", "--out", str(out), *more]  # fmt: skip
+
+
+@simulator
+def test_a_recording_is_written_once_and_only_once(tmp_path, capsys):
+    assert main(line(tmp_path)) == 0
+    folder = tmp_path / "metaworld_clean" / "1.0.0"
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["settings"]["versions"]["metaworld"] == "3.1.1" and recipe["attempts"] == {"reach": 2}
+    (episode,) = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    steps = list(episode["steps"])
+    assert episode["episode_metadata"]["success"] and steps[0]["observation"]["state"].shape == (4,)
+    depth = np.stack([step["observation"]["wrist_depth"] for step in steps])
+    assert 0 < depth[depth > 0].min() and depth.max() <= 3000
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".episodes")] == []
+    before = (folder / "recipe.json").stat().st_mtime_ns
+    assert main(line(tmp_path)) == 0
+    assert (folder / "recipe.json").stat().st_mtime_ns == before
+    assert main(line(tmp_path, "--val", "2")) == 1
+    assert "episodes is {'train': 1, 'val': 1}, expected {'train': 1, 'val': 2}" in capsys.readouterr().err
+
+
+@simulator
+def test_the_same_seed_gives_the_same_pixels_whatever_came_before(tmp_path):
+    def jobs(name, *tasks):
+        return [workers.Job(task, "train", 7, tmp_path / f"{name}-{task}.npz") for task in tasks]
+
+    plan = Plan(noise=0.3, num_steps=12, keep_failures=True)
+    for name, tasks in (("alone", ("drawer-open",)), ("after", ("door-open", "drawer-open"))):
+        facts = list(workers.recorded("metaworld", SETTINGS, plan, jobs(name, *tasks), 1))
+        assert [fact["steps"] for fact in facts] == [12] * len(tasks)
+    alone, after = (np.load(tmp_path / f"{name}-drawer-open.npz") for name in ("alone", "after"))
+    assert alone.files == after.files
+    for key in alone.files:
+        np.testing.assert_array_equal(alone[key], after[key], err_msg=key)
+    frames = alone["rgb/primary"]
+    assert frames.std() > 10 and not np.array_equal(frames[0], frames[-1])
+
+
+@simulator
+def test_an_interrupted_recording_goes_on_and_another_is_refused(tmp_path, capsys):
+    parts = tmp_path / ".metaworld_clean.episodes"
+    assert main(line(tmp_path, "--steps", "3", "--variant", "noisy", "--name", "metaworld_clean")) == 0
+    recipe = json.loads((tmp_path / "metaworld_clean" / "1.0.0" / "recipe.json").read_text())
+    del recipe["attempts"]
+    parts.mkdir()
+    (parts / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "metaworld_clean" / "1.0.0" / "recipe.json").unlink()
+    assert main(line(tmp_path)) == 1
+    assert "unfinished recording that differs: variant is noisy, expected clean" in capsys.readouterr().err
+
+
+def test_unknown_tasks_and_cameras_are_named(tmp_path, capsys):
+    command = ["rollout", "record", "--out", str(tmp_path), "--tasks"]
+    assert main([*command, "fly"]) == 1
+    assert "metaworld has no task(s) ['fly']; it has assembly, " in capsys.readouterr().err
+    assert main([*command, "reach", "--cameras", "ceiling"]) == 1
+    assert "no camera(s) ['ceiling'], only ['primary', 'wrist']" in capsys.readouterr().err
+
+
+def test_tensorflow_and_the_renderer_never_share_a_process(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", object())
+    with pytest.raises(RolloutError, match="crash in one process"):
+        workers.make_environment("metaworld", SETTINGS)
+
+
+def test_an_unknown_environment_is_named():
+    with pytest.raises(RolloutError, match="no environment 'moon', only metaworld"):
+        workers.make_environment("moon", {})

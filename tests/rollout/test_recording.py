@@ -1,0 +1,95 @@
+"""Recording an episode, on an environment whose every number is known."""
+
+import numpy as np
+import pytest
+
+from farsighted_jax.rollout import recording
+from farsighted_jax.rollout.environment import RolloutError, View
+from farsighted_jax.rollout.metaworld import dataset_spec
+from farsighted_jax.rollout.recording import Plan
+
+
+class Line:
+    """The hand starts at `seed % 7` and is done where x is at least 10; the expert goes 0.5 a step."""
+
+    name, tasks, settings, max_steps = "line", ("go",), {}, 40
+    spec = dataset_spec("line", ("primary",))
+
+    def __init__(self, stuck=()):
+        self.stuck = stuck
+
+    def instructions(self, task):
+        return ("go", "walk")
+
+    def reset(self, task, seed):
+        self.x, self.held = float(seed % 7), seed in self.stuck
+
+    def step(self, action_M):
+        self.x += 0.0 if self.held else 2 * float(action_M[0])
+        return self.x >= 10
+
+    def view(self):
+        rgb, depth = np.full((4, 4, 3), int(self.x), np.uint8), np.full((4, 4), self.x, np.float32)
+        depth[0, 0] = np.inf
+        return View({"primary": rgb}, {"primary": depth}, np.full(4, self.x, np.float32))
+
+    def expert(self):
+        return np.array([0.5, 0, 0, 1], np.float32)
+
+
+def test_an_episode_ends_shortly_after_success_and_actions_follow_frames():
+    episode = recording.record(Line(), "go", "train", 3, Plan(settle_steps=2))
+    assert (episode["seed"], episode["success"], episode["tries"]) == (3, True, 1)
+    # 3, 4, ..., 9: the seventh action succeeds, two more steps follow.
+    np.testing.assert_array_equal(episode["state"][:, 0], np.arange(3, 12))
+    assert episode["action"].shape == (9, 4) and episode["rgb/primary"].shape == (9, 4, 4, 3)
+    moved = 2 * episode["action"][:-1, 0]
+    np.testing.assert_allclose(np.diff(episode["state"][:, 0]), moved)
+
+
+def test_a_length_is_kept_whatever_happens():
+    episode = recording.record(Line(), "go", "train", 0, Plan(num_steps=15))
+    assert len(episode["action"]) == 15 and episode["success"]
+
+
+def test_noise_is_on_the_translation_alone_and_comes_from_the_seed():
+    first, again, other = (
+        recording.record(Line(), "go", "train", index, Plan(noise=0.3, num_steps=9)) for index in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first["action"], again["action"])
+    assert not np.array_equal(first["action"], other["action"])
+    assert np.abs(first["action"]).max() <= 1 and (first["action"][:, 3] == 1).all()
+    assert (first["action"][:, :3].std(axis=0) > 0.1).all()
+
+
+def test_a_seed_that_fails_is_replaced_and_told():
+    episode = recording.record(Line(stuck={3}), "go", "train", 3, Plan())
+    assert (episode["seed"], episode["tries"]) == (3 + recording.RETRY, 2)
+
+
+def test_a_failure_can_be_kept():
+    episode = recording.record(Line(stuck={3}), "go", "train", 3, Plan(keep_failures=True))
+    assert (episode["seed"], episode["success"], len(episode["action"])) == (3, False, Line.max_steps)
+
+
+def test_an_expert_that_always_fails_is_an_error():
+    stuck = {1_000_002 + n * recording.RETRY for n in range(recording.MAX_TRIES)}
+    with pytest.raises(RolloutError, match="task 'go': the expert failed with 10 seeds"):
+        recording.record(Line(stuck), "go", "val", 2, Plan())
+
+
+def test_seeds_of_the_uses_never_meet():
+    most = recording.RETRY * recording.MAX_TRIES
+    first = sorted(recording.FIRST_SEED.values())
+    assert all(after - before >= most for before, after in zip(first, first[1:], strict=False))
+
+
+def test_a_file_keeps_depth_in_units_and_0_where_nothing_was_measured(tmp_path):
+    episode = recording.record(Line(), "go", "train", 3, Plan())
+    recording.write_episode(tmp_path / "e.npz", episode, 0.001)
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
+        depth = file["depth/primary"]
+        assert depth.dtype == np.uint16 and (depth[:, 0, 0] == 0).all()
+        np.testing.assert_array_equal(depth[:, 1, 1], 1000 * np.arange(3, 3 + len(depth)))
+        np.testing.assert_array_equal(file["action"], episode["action"])
