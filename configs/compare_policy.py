@@ -4,7 +4,8 @@
     farsighted bench compare --config configs/compare_policy.py --seeds 0 1 2 --out runs/policy
 
 Level `circle`: what the actor does next follows from what is seen and said; in the other levels it walks at
-random, and no policy could be much better than the mean action.
+random, and no policy could be much better than the mean action. There are 400 episodes of video and actions
+of half of them: video without actions is what there is more of, and pretraining sees all of it.
 
 A cell is three trainings: a latent action model, a policy pretrained on video with text, the same finetuned
 with actions. The first two are stages, which cells of one seed share where they would be the same (see
@@ -15,16 +16,17 @@ with actions. The first two are stages, which cells of one seed share where they
   no_depth  neither the LAM nor the policy reads depth
   pair_lam  the LAM saw pairs {0, 0.6 s}, so the plan has one transition; the next keyframe is that of 0.6 s,
             so its frame is not to be compared with the others'
-  no_lam    image encoder trained along, no plan, no pretraining on video; the next keyframe is predicted
-  .._10, .._1   actions of 10 and of 1 % of the training episodes (40 and 4): these are all that finetuning,
-            and all of no_lam, sees; the LAM and pretraining see every episode, without its actions
+  no_lam    neither plan nor any pretraining on video; the next keyframe is predicted
+  .._10, .._1   10 and 1 % of the actions: 20 and 2 episodes. These are all that finetuning, and all of
+            no_lam, sees
 
-The robot's state is not read: where the actor is has to be seen.
+The robot's state is not read: where the actor is has to be seen, by an image encoder that is trained along in
+every variant (the frozen tokens of a LAM of 400 steps limit what a policy can learn; see configs/README.md).
 
 Equal compute: every LAM takes the same steps with 24 transitions each, every policy the same steps with the
-same batch. A variant that lacks a part saves what that part costs, some per cent of a step. `no_lam`
-has no LAM and no pretraining; in their place it trains `stages.scratch_steps` steps more on its labels, about
-as many as cost the same processor time: a step takes it 0.23 s, the LAM 0.59 s, pretraining 0.28 s, measured
+same batch. A variant that lacks a part saves what that part costs; `no_plan` needs no LAM. `no_lam` has
+neither LAM nor pretraining; in their place it trains `stages.scratch_steps` steps more on its labels, about
+as many as cost the same processor time: a step takes it 0.22 s, the LAM 0.59 s, pretraining 0.29 s, measured
 on one busy core; the table has what stages and training took in the end. That is a stage too, with a learning
 rate schedule of its own, so that no cell is longer than another.
 """
@@ -45,7 +47,8 @@ lam, pretrain, finetune = map(
     _config_of, ("lam_synthetic_hard.py", "policy_pretrain.py", "policy_finetune.py")
 )
 
-NO_LAM = {"model.image_encoder": "patch", "model.plan": False}
+NO_LAM = {"model.plan": False, "stages.pretrain": False}
+TEN_PERCENT, ONE_PERCENT = {"data.split": "train[:20]"}, {"data.split": "train[:2]"}
 VARIANTS = {
     "full": {},
     "no_vision": {"model.vision": False},
@@ -53,10 +56,10 @@ VARIANTS = {
     "no_depth": {"model.depth_input": "none"},
     "pair_lam": {"data.offsets_s": (0.6,)},
     "no_lam": NO_LAM,
-    "full_10": {"data.split": "train[:10%]"},
-    "no_lam_10": {**NO_LAM, "data.split": "train[:10%]"},
-    "full_1": {"data.split": "train[:1%]"},
-    "no_lam_1": {**NO_LAM, "data.split": "train[:1%]"},
+    "full_10": TEN_PERCENT,
+    "no_lam_10": NO_LAM | TEN_PERCENT,
+    "full_1": ONE_PERCENT,
+    "no_lam_1": NO_LAM | ONE_PERCENT,
 }
 
 TRANSITIONS = 24  # of a LAM's step
@@ -78,8 +81,8 @@ def claim(rows):
 
 
 def lam_stage(config):
-    """The latent action model of a variant, or None where nothing reads it."""
-    if not config.model.plan and config.model.image_encoder != "lam":
+    """The latent action model of a variant, on all the video, or None where nothing reads it."""
+    if not config.model.plan:
         return None
     stage = lam()
     for key in ("dir", "mixture", "offsets_s", "readers", "prefetch", "cache_dir"):
@@ -91,9 +94,9 @@ def lam_stage(config):
 
 
 def init_stage(config):
-    """What finetuning starts from: a policy without actions, or where there is no LAM more of the same."""
+    """What finetuning starts from: a policy without actions from all the video, or more of the same."""
     stage = ConfigDict({key: value for key, value in config.to_dict().items() if key != "stages"})
-    if not config.lam:
+    if not config.stages.pretrain:
         stage.total_steps = stage.checkpoint.every = config.stages.scratch_steps
         return stage
     stage.task = pretrain().task
@@ -109,10 +112,12 @@ STAGES = {"lam": lam_stage, "init": init_stage}
 def get_config(arg=None):
     """The configuration of one variant, `full` by default; `stages` has the steps of what comes before."""
     config = finetune("tiny")
-    config.stages = {"lam_steps": 400, "pretrain_steps": 600, "scratch_steps": 1750}
+    config.stages = {"pretrain": True, "lam_steps": 400, "pretrain_steps": 600, "scratch_steps": 2250}
     config.total_steps = config.checkpoint.every = 600
     config.log_every = 20
     config.data.mixture = "synthetic_circle"
+    config.data.split = "train[:200]"
+    config.model.image_encoder = "patch"
     config.model.depth_input = "fuse"
     config.model.proprio = False
     config.eval.batch_size = 32

@@ -4,8 +4,8 @@
         --episodes 24 --val 6 --steps 150 --resolution 64 --cameras primary --out data
     farsighted bench compare --config configs/compare_simulator_spatial.py --seeds 0 1 2 --out runs/simulator
 
-The data of `compare_simulator_temporal.py`, keyframes up to 0.2 s; variants and depth noise of
-`compare_spatial.py`. The probe's target is the commanded motion of the hand, in cm.
+The data of `compare_simulator_temporal.py`, keyframes up to 0.2 s, 300 steps; variants and depth
+noise of `compare_spatial.py`. The probe's target is the commanded motion of the hand, in cm.
 """
 
 import runpy
@@ -35,5 +35,6 @@ def get_config(arg=None):
     """The configuration of one variant, `both` by default."""
     config = spatial["get_config"](arg)
     config.data.mixture = "metaworld_noisy"
+    config.total_steps = config.checkpoint.every = 300
     config.data.offsets_s = (0.0625, 0.1375, 0.2)
     return config

@@ -19,11 +19,13 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.synthetic import FILE_FORMATS, RECIPE
+from data_pipelines.builders.synthetic import FILE_FORMATS
 from data_pipelines.errors import DatasetError
 from farsighted_jax.core.spec import DatasetSpec, to_dict
 
 VERSION = "1.0.0"
+# How a dataset was recorded; the procedural ones have a `recipe.json` of another kind.
+RECORDING = "recording.json"
 
 
 def dataset_folder(directory: str | os.PathLike, name: str) -> Path:
@@ -33,7 +35,7 @@ def dataset_folder(directory: str | os.PathLike, name: str) -> Path:
 
 def written_recipe(folder: str | os.PathLike) -> dict[str, Any] | None:
     """How a finished dataset was made, or None where there is none."""
-    path = Path(folder) / RECIPE
+    path = Path(folder) / RECORDING
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -66,7 +68,7 @@ def write_dataset(
     builder = _Builder(spec, episodes, data_dir=str(directory), file_format=file_format)
     builder.download_and_prepare()
     folder = dataset_folder(directory, spec.name)
-    for name, values in (("dataset_spec.json", to_dict(spec)), (RECIPE, dict(recipe))):
+    for name, values in (("dataset_spec.json", to_dict(spec)), (RECORDING, dict(recipe))):
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -116,7 +118,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"Recorded episodes of {spec.name!r}; recipe.json says how.",
+            description=f"Recorded episodes of {spec.name!r}; recording.json says how.",
             features=tfds.features.FeaturesDict(
                 {"steps": tfds.features.Dataset(_nested(flat)), "episode_metadata": metadata}
             ),

@@ -130,9 +130,10 @@ def _plan(flags):
 
 def _check_parts(parts: Path, recipe: dict[str, Any]) -> None:
     """Episodes of an unfinished recording are taken only by the same recipe."""
+    from data_pipelines.builders import recordings
     from farsighted_jax.rollout.environment import RolloutError
 
-    path = parts / "recipe.json"
+    path = parts / recordings.RECORDING
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != recipe:

@@ -31,7 +31,7 @@ def line(out, *more):
 def test_a_recording_is_written_once_and_only_once(tmp_path, capsys):
     assert main(line(tmp_path)) == 0
     folder = tmp_path / "metaworld_clean" / "1.0.0"
-    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe = json.loads((folder / "recording.json").read_text())
     assert recipe["settings"]["versions"]["metaworld"] == "3.1.1" and recipe["attempts"] == {"reach": 2}
     (episode,) = tfds.builder_from_directory(str(folder)).as_data_source("train")
     steps = list(episode["steps"])
@@ -39,9 +39,9 @@ def test_a_recording_is_written_once_and_only_once(tmp_path, capsys):
     depth = np.stack([step["observation"]["wrist_depth"] for step in steps])
     assert 0 < depth[depth > 0].min() and depth.max() <= 3000
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".episodes")] == []
-    before = (folder / "recipe.json").stat().st_mtime_ns
+    before = (folder / "recording.json").stat().st_mtime_ns
     assert main(line(tmp_path)) == 0
-    assert (folder / "recipe.json").stat().st_mtime_ns == before
+    assert (folder / "recording.json").stat().st_mtime_ns == before
     assert main(line(tmp_path, "--val", "2")) == 1
     assert "episodes is {'train': 1, 'val': 1}, expected {'train': 1, 'val': 2}" in capsys.readouterr().err
 
@@ -67,11 +67,11 @@ def test_the_same_seed_gives_the_same_pixels_whatever_came_before(tmp_path):
 def test_an_interrupted_recording_goes_on_and_another_is_refused(tmp_path, capsys):
     parts = tmp_path / ".metaworld_clean.episodes"
     assert main(line(tmp_path, "--steps", "3", "--variant", "noisy", "--name", "metaworld_clean")) == 0
-    recipe = json.loads((tmp_path / "metaworld_clean" / "1.0.0" / "recipe.json").read_text())
+    recipe = json.loads((tmp_path / "metaworld_clean" / "1.0.0" / "recording.json").read_text())
     del recipe["attempts"]
     parts.mkdir()
-    (parts / "recipe.json").write_text(json.dumps(recipe))
-    (tmp_path / "metaworld_clean" / "1.0.0" / "recipe.json").unlink()
+    (parts / "recording.json").write_text(json.dumps(recipe))
+    (tmp_path / "metaworld_clean" / "1.0.0" / "recording.json").unlink()
     assert main(line(tmp_path)) == 1
     assert "unfinished recording that differs: variant is noisy, expected clean" in capsys.readouterr().err
 
