@@ -4,11 +4,11 @@
         --episodes 24 --val 6 --steps 150 --resolution 64 --cameras primary --out data
     farsighted bench compare --config configs/compare_simulator_temporal.py --seeds 0 1 2 --out runs/simulator
 
-Meta-World, 150 frames at 80 Hz, the scripted experts with noise. Variants, columns, claim and what is equal
-are those of `compare_temporal.py`, for `pair` and `full`, which the claim is about, with an eighth of its times
-(g = 0.2 s, 16 frames, tested up to 1.6 s) and in 300 steps, since a cell is to take 5 minutes. The
-probe's target is the commanded motion of the hand in three dimensions, in cm; the robot lags behind it, and
-stops at what it touches, so that no code can tell all of it.
+Meta-World, 150 frames at 80 Hz, the scripted experts with noise. Columns, claim and what is equal are those
+of `compare_temporal.py`, for `pair` and `full`, which the claim is about, with an eighth of its times
+(g = 0.2 s, 16 frames, tested up to 1.6 s) and in 300 steps, since a cell is to take 5 minutes. The probe's
+target is the commanded motion of the hand in three dimensions, in cm; the robot lags behind it, and stops at
+what it touches, so that no code can tell all of it.
 """
 
 import runpy
