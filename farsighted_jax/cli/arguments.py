@@ -93,3 +93,11 @@ def _split(parser, argv):
         else:
             overrides.append(f"{flag.removeprefix('--config.')}={value}")
     return reference, overrides, rest
+
+
+def at_least(parser: argparse.ArgumentParser, flags: argparse.Namespace, lowest: int, *names: str) -> None:
+    """Ends the program with status 2 where one of these options is below `lowest`."""
+    for name in names:
+        if getattr(flags, name) < lowest:
+            value = getattr(flags, name)
+            fail(parser, f"--{name.replace('_', '-')} is {value}, expected at least {lowest}")

@@ -25,7 +25,7 @@ COMMANDS = {
     "decode": ("farsighted_jax.cli.decode", "frames and depth that codes predict from a picture"),
     "transfer": ("farsighted_jax.cli.transfer", "the motion of one clip on the first frame of another"),
     "retrieve": ("farsighted_jax.cli.retrieve", "clips whose codes are nearest to those of a clip"),
-    "rollout": ("farsighted_jax.cli.rollout", "record demonstrations of scripted experts in a simulator"),
+    "rollout": ("farsighted_jax.cli.rollout", "record demonstrations in a simulator, or run a policy there"),
     "publish": ("farsighted_jax.cli.publish", "write a trained model as one self-contained folder"),
     "convert": ("farsighted_jax.cli.convert", "turn pretrained weights of other implementations into ours"),
     "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),

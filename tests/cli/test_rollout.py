@@ -1,5 +1,6 @@
-"""`farsighted rollout record` in the simulator itself, which runs in processes of its own."""
+"""`farsighted rollout` in the simulator itself, which runs in processes of its own."""
 
+import argparse
 import ctypes.util
 import importlib.util
 import json
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from data_pipelines.oxe.registry import spec_for
+from farsighted_jax.cli import rollout_run
 from farsighted_jax.cli.main import main
 from farsighted_jax.rollout import workers
 from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.rollout.metaworld import dataset_spec
 from farsighted_jax.rollout.recording import Plan
 
 simulator = pytest.mark.skipif(
@@ -93,3 +97,63 @@ def test_tensorflow_and_the_renderer_never_share_a_process(monkeypatch):
 def test_an_unknown_environment_is_named():
     with pytest.raises(RolloutError, match="no environment 'moon', only metaworld"):
         workers.make_environment("moon", {})
+
+
+class Reacher:
+    """Stands in for a policy: goes up and forward, whatever it sees."""
+
+    def __init__(self, horizon=4):
+        self.spec, self.horizon, self.history_steps = dataset_spec("demonstrations"), horizon, (0,)
+        self.cameras, self.depth_cameras, self.keys = ("primary",), ("primary",), ("rgb", "depth", "state")
+        self.asked = []
+
+    def __call__(self, observations, *, seed):
+        self.asked.append((len(observations), seed))
+        for observation in observations:
+            assert observation["rgb"]["primary"].shape == (1, 24, 24, 3)
+            assert observation["depth"]["primary"].dtype == np.uint16 and set(observation) == set(self.keys)
+        return np.tile(np.float32([0, 0.5, 0.5, 0]), (len(observations), self.horizon, 1))
+
+
+def run_flags(out, *more):
+    parser = argparse.ArgumentParser()
+    rollout_run.add_arguments(parser)
+    shared = {"env": "metaworld", "tasks": ["reach", "drawer-open"], "resolution": 24, "workers": 2}
+    line = ["--policy", "P", "--out", str(out), "--max-steps", "60", *more]
+    return parser.parse_args(line, argparse.Namespace(**shared))
+
+
+@simulator
+def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path, capsys):
+    policy = Reacher()
+    results = rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy)
+    assert results == json.loads((tmp_path / "results.json").read_text())
+    assert results["expert"]["tasks"]["reach"]["success"] == 1 and results["random"]["episodes"] == 2
+    assert {size for size, _ in policy.asked} == {2}, "one batch size, so one compilation"
+    assert [seed for _, seed in policy.asked] == list(range(len(policy.asked)))
+    assert len(list((tmp_path / "films").glob("*.mp4"))) == 2
+    lines = (tmp_path / "episodes.jsonl").read_text()
+    assert lines.count("\n") == 6 and "2000000" in lines
+    # Cut off in the middle of its last line: that episode alone is run again.
+    (tmp_path / "episodes.jsonl").write_text(lines[:-9])
+    rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy)
+    assert "5 episodes are there already" in capsys.readouterr().out
+    assert sorted((tmp_path / "episodes.jsonl").read_text().splitlines()) == sorted(lines.splitlines())
+    with pytest.raises(RolloutError, match="episodes of another run: execute is 4, expected 2"):
+        rollout_run.run(run_flags(tmp_path, "--execute", "2"), policy)
+
+
+def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
+    policy = Reacher()
+    with pytest.raises(RolloutError, match="gives 4 actions a chunk, --execute is 5"):
+        rollout_run.run(run_flags(tmp_path, "--execute", "5"), policy)
+    policy.spec = spec_for("bridge_dataset")
+    with pytest.raises(RolloutError, match="acts for 'bridge_dataset'.* at 5.0 Hz, metaworld expects"):
+        rollout_run.run(run_flags(tmp_path), policy)
+
+
+@pytest.mark.parametrize("option", ["--episodes", "--workers", "--val"])
+def test_numbers_below_one_are_mistakes_of_the_command_line(tmp_path, option, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["rollout", "record", "--tasks", "reach", "--out", str(tmp_path), option, "0"])
+    assert stopped.value.code == 2 and f"{option} is 0, expected at least 1" in capsys.readouterr().err

@@ -2,39 +2,11 @@
 
 import numpy as np
 import pytest
+from line_environment import Line
 
 from farsighted_jax.rollout import recording
-from farsighted_jax.rollout.environment import RolloutError, View
-from farsighted_jax.rollout.metaworld import dataset_spec
+from farsighted_jax.rollout.environment import RolloutError
 from farsighted_jax.rollout.recording import Plan
-
-
-class Line:
-    """The hand starts at `seed % 7` and is done where x is at least 10; the expert goes 0.5 a step."""
-
-    name, tasks, settings, max_steps = "line", ("go",), {}, 40
-    spec = dataset_spec("line", ("primary",))
-
-    def __init__(self, stuck=()):
-        self.stuck = stuck
-
-    def instructions(self, task):
-        return ("go", "walk")
-
-    def reset(self, task, seed):
-        self.x, self.held = float(seed % 7), seed in self.stuck
-
-    def step(self, action_M):
-        self.x += 0.0 if self.held else 2 * float(action_M[0])
-        return self.x >= 10
-
-    def view(self):
-        rgb, depth = np.full((4, 4, 3), int(self.x), np.uint8), np.full((4, 4), self.x, np.float32)
-        depth[0, 0] = np.inf
-        return View({"primary": rgb}, {"primary": depth}, np.full(4, self.x, np.float32))
-
-    def expert(self):
-        return np.array([0.5, 0, 0, 1], np.float32)
 
 
 def test_an_episode_ends_shortly_after_success_and_actions_follow_frames():

@@ -1,0 +1,219 @@
+"""A policy in closed loop, beside the scripted expert and random actions on the same episodes.
+
+    farsighted rollout run --policy RELEASE --tasks drawer-open door-open --episodes 20 --out DIR
+
+Episodes have seeds that no demonstration has. DIR gets episodes.jsonl, one line an episode as soon as it has
+ended (the same line resumes), results.json, success rates with 95 % Wilson intervals by task and group, and
+with --films N as many mp4 of each task. Frames are rendered at --resolution, as the demonstrations were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from farsighted_jax.cli import arguments
+from farsighted_jax.cli.rollout_record import difference, known_tasks
+
+CONTROLLERS = ("policy", "expert", "random")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `farsighted rollout run`."""
+    parser.add_argument("--policy", required=True, help="release: a folder, gs://... or hf://...")
+    parser.add_argument("--embodiment", help="dataset whose robot it acts for, where it knows several")
+    parser.add_argument("--episodes", type=int, default=20, help="of each task (default: 20)")
+    parser.add_argument(
+        "--execute", type=int, default=4, help="actions of a chunk taken before asking again (default: 4)"
+    )
+    parser.add_argument("--max-steps", type=int, default=400, help="of an episode (default: 400)")
+    parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
+    parser.add_argument("--out", required=True, help="folder of the results")
+
+
+def main(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    arguments.at_least(parser, flags, 1, "episodes", "execute", "max_steps")
+    arguments.at_least(parser, flags, 0, "films")
+    from farsighted_jax.serving.policy import load
+
+    run(flags, load(flags.policy, embodiment=flags.embodiment))
+    return 0
+
+
+def run(flags: argparse.Namespace, policy: Any, report=print) -> dict[str, Any]:
+    """Runs the episodes that are missing and sums up.
+
+    Args:
+      flags: of the command.
+      policy: see `serving.policy.Policy`.
+      report: gets lines of progress.
+
+    Returns:
+      What results.json holds.
+
+    Raises:
+      RolloutError: an unknown task, a policy for another robot, or other episodes in that folder.
+    """
+    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout.metaworld_tasks import TASK_GROUPS
+    from farsighted_jax.rollout.success import summary
+
+    tasks, out = known_tasks(flags.env, flags.tasks), Path(flags.out)
+    _check_robot(policy, flags)
+    settings = {"resolution": flags.resolution, "cameras": tuple(policy.cameras)}
+    about = {
+        "environment": flags.env,
+        "settings": workers.described(flags.env, settings),
+        "policy": flags.policy,
+        "execute": flags.execute,
+        "max_steps": flags.max_steps,
+    }
+    _check_folder(out, about)
+    lines = _read_lines(out)
+    missing = [episode for episode in _episodes(flags, tasks) if _key(episode) not in map(_key_of, lines)]
+    if lines:
+        report(f"{len(lines)} episodes are there already")
+    _run_missing(flags, policy, settings, about, missing, out)
+    wanted = {_key(episode) for episode in _episodes(flags, tasks)}
+    lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
+    results = dict(about)
+    for name in CONTROLLERS:
+        results[name] = summary([line for line in lines if line["controller"] == name], TASK_GROUPS)
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for line in _table(results):
+        report(line)
+    report(f"results: {out / 'results.json'}")
+    return results
+
+
+def _episodes(flags, tasks):
+    from farsighted_jax.rollout.recording import FIRST_SEED
+    from farsighted_jax.rollout.runner import Episode
+
+    return [
+        Episode(
+            controller, task, FIRST_SEED["evaluate"] + index, controller == "policy" and index < flags.films
+        )
+        for controller, task, index in itertools.product(CONTROLLERS, tasks, range(flags.episodes))
+    ]
+
+
+def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: int):
+    """The actor of one process, made there."""
+    from farsighted_jax.rollout.actor import Actor
+    from farsighted_jax.rollout.workers import make_environment
+
+    return Actor(make_environment(name, settings), senses, max_steps)
+
+
+def _run_missing(flags, policy, settings, about, missing, out):
+    import tqdm
+
+    from farsighted_jax.rollout import runner
+
+    calls = itertools.count()
+
+    def act(observations):
+        return policy(observations, seed=next(calls))
+
+    actor = functools.partial(make_actor, flags.env, settings, _senses(policy, flags), flags.max_steps)
+    outcomes = runner.run(actor, missing, act=act, execute=flags.execute, num_environments=flags.workers)
+    versions = about["settings"]["versions"]
+    with open(out / "episodes.jsonl", "a", encoding="utf-8") as file:
+        for outcome in tqdm.tqdm(outcomes, total=len(missing), unit="episode", disable=not missing):
+            episode = outcome.episode
+            line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
+            line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
+            if outcome.frames is not None:
+                _write_film(out, episode, outcome.frames)
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+
+def _write_film(out, episode, frames):
+    from farsighted_jax.rollout.metaworld import HZ
+    from farsighted_jax.viz.film import write_mp4
+
+    folder = out / "films"
+    folder.mkdir(exist_ok=True)
+    # Half as fast as it was.
+    write_mp4(folder / f"{episode.task}-{episode.seed}.mp4", frames, HZ / 2)
+
+
+def _senses(policy, flags):
+    from farsighted_jax.rollout.actor import Senses
+
+    return Senses(
+        cameras=tuple(policy.cameras),
+        depth_cameras=tuple(policy.depth_cameras),
+        state="state" in policy.keys,
+        instruction="instruction" in policy.keys,
+        history_steps=tuple(policy.history_steps),
+        every_frame=flags.films > 0,
+    )
+
+
+def _check_robot(policy, flags):
+    from farsighted_jax.rollout import metaworld
+    from farsighted_jax.rollout.environment import RolloutError
+
+    expected, found = metaworld.dataset_spec(flags.env).action, policy.spec.action
+    if found != expected:
+        raise RolloutError(
+            f"the policy acts for {policy.spec.name!r} with actions {found and found.names} at "
+            f"{found and found.hz} Hz, {flags.env} expects {expected.names} at {expected.hz} Hz"
+        )
+    if policy.horizon < flags.execute:
+        raise RolloutError(f"the policy gives {policy.horizon} actions a chunk, --execute is {flags.execute}")
+
+
+def _check_folder(out: Path, about: dict[str, Any]) -> None:
+    from farsighted_jax.rollout.environment import RolloutError
+
+    path = out / "run.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != about:
+            raise RolloutError(f"{out} holds episodes of another run: {difference(found, about)}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_lines(out: Path) -> list[dict[str, Any]]:
+    path = out / "episodes.jsonl"
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    # The last line of a run that was cut off may be half a line: its episode is run again.
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _key(episode):
+    return episode.controller, episode.task, episode.seed
+
+
+def _key_of(line):
+    return line["controller"], line["task"], line["seed"]
+
+
+def _table(results: Mapping[str, Any]) -> Sequence[str]:
+    lines = []
+    for task in sorted(results["policy"]["tasks"]):
+        rates = ", ".join(f"{name} {_told(results[name]['tasks'][task])}" for name in CONTROLLERS)
+        lines.append(f"  {task}: {rates}")
+    return [*lines, "  all: " + ", ".join(f"{name} {_told(results[name])}" for name in CONTROLLERS)]
+
+
+def _told(entry):
+    low, high = entry["interval"]
+    return f"{entry['success']:.0%} ({low:.0%} to {high:.0%} of {entry['episodes']})"

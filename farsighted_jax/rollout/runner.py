@@ -1,0 +1,161 @@
+"""Closed loop: a policy acts in many environments at once, each in a process of its own.
+
+All environments that wait are asked in one batch, whose size never changes, so that the policy is compiled
+once. Each executes the first actions of its chunk and waits again (receding horizon).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import multiprocessing.connection
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from farsighted_jax.rollout.actor import Actor, Progress
+from farsighted_jax.rollout.environment import RolloutError
+
+# Observations of a batch -> float32[B, J, M].
+Act = Callable[[Sequence[dict[str, Any]]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """One episode to run: `controller` is "policy" or one of `actor.FLOORS`."""
+
+    controller: str
+    task: str
+    seed: int
+    film: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """An episode that was run: `frames` is uint8[n, H, W, 3] of one to be filmed, else None."""
+
+    episode: Episode
+    success: bool
+    steps: int
+    frames: np.ndarray | None = None
+
+
+def run(
+    make_actor: Callable[[], Actor],
+    episodes: Sequence[Episode],
+    *,
+    act: Act | None,
+    execute: int,
+    num_environments: int,
+) -> Iterator[Outcome]:
+    """Runs episodes, several at a time, in any order.
+
+    Args:
+      make_actor: makes the actor of a process, and is called there: a function, or a partial of one.
+      episodes: what to run.
+      act: the policy; None where no episode asks for it.
+      execute: actions of a chunk that are taken before the policy is asked again.
+      num_environments: processes.
+
+    Yields:
+      Each episode's outcome when it has ended.
+
+    Raises:
+      RolloutError: a process that failed, with its own message; a chunk shorter than `execute`.
+    """
+    if act is None and any(episode.controller == "policy" for episode in episodes):
+        raise RolloutError("episodes of a policy, and no policy")
+    waiting = list(reversed(episodes))
+    if not waiting:
+        return
+    processes = [_Process(make_actor) for _ in range(min(num_environments, len(episodes)))]
+    try:
+        for process in processes:
+            process.start(waiting.pop())
+        while any(process.episode for process in processes):
+            asked = []
+            for process in processes:
+                # Episodes of floors end without a question; the next one may be of the policy.
+                while process.episode and (outcome := process.outcome()):
+                    yield outcome
+                    process.start(waiting.pop() if waiting else None)
+                if process.episode:
+                    asked.append(process)
+            if asked:
+                _answer(asked, act, execute, len(processes))
+    finally:
+        for process in processes:
+            process.close()
+
+
+def _answer(asked, act, execute, batch_size):
+    """Asks the policy for all that wait; rows that nobody waits for repeat the first."""
+    rows = [process.observation for process in asked]
+    action_BJM = act(rows + rows[:1] * (batch_size - len(rows)))
+    if action_BJM.shape[1] < execute:
+        raise RolloutError(f"chunks of {action_BJM.shape[1]} actions, expected at least execute = {execute}")
+    for process, action_JM in zip(asked, action_BJM, strict=False):
+        process.send("act", action_JM[:execute])
+
+
+class _Process:
+    """One environment elsewhere; it has one episode and one message in flight at a time."""
+
+    def __init__(self, make_actor):
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs, make_actor), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.episode: Episode | None = None
+        self.observation: dict[str, Any] | None = None
+
+    def start(self, episode: Episode | None) -> None:
+        self.episode, self._frames = episode, []
+        if episode is None:
+            return
+        if episode.controller == "policy":
+            self.send("begin", episode.task, episode.seed)
+        else:
+            self.send("alone", episode.task, episode.seed, episode.controller)
+
+    def send(self, *message) -> None:
+        self._pipe.send(message)
+
+    def outcome(self) -> Outcome | None:
+        """Waits for the process; None where it waits for the policy."""
+        try:
+            progress = self._pipe.recv()
+        except EOFError:
+            raise RolloutError(f"the environment's process died in {self.episode}") from None
+        if not isinstance(progress, Progress):
+            raise RolloutError(f"{self.episode}: {progress}")
+        if progress.frames is not None and self.episode.film:
+            self._frames.append(progress.frames)
+        self.observation = progress.observation
+        if not progress.ended:
+            return None
+        frames = np.concatenate(self._frames) if self._frames else None
+        return Outcome(self.episode, progress.success, progress.steps, frames)
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _serve(pipe, make_actor):
+    try:
+        actor = make_actor()
+        while True:
+            name, *arguments = pipe.recv()
+            pipe.send(getattr(actor, name)(*arguments))
+    except EOFError:
+        return
+    except RolloutError as error:
+        pipe.send(str(error))
+    except Exception:
+        pipe.send(traceback.format_exc())

@@ -1,0 +1,71 @@
+"""Many environments and one policy: every episode is run once, each gets its own answer."""
+
+import functools
+
+import numpy as np
+import pytest
+from line_environment import Line
+
+from farsighted_jax.rollout.actor import Actor, Senses
+from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.rollout.runner import Episode, run
+
+
+def make_actor(film=False):
+    return Actor(Line(), Senses(("primary",), every_frame=film), 30)
+
+
+def walk(observations):
+    """A chunk of four: the speed depends on where each one stands, so that a swapped answer shows."""
+    assert len(observations) == 2, "the batch has one size"
+    speed_B = [0.5 if observation["state"][0] % 2 == 0 else 0.25 for observation in observations]
+    return np.stack([np.tile([speed, 0, 0, 0], (4, 1)) for speed in speed_B]).astype(np.float32)
+
+
+def steps_by_hand(start):
+    x, steps = float(start), 0
+    while x < 10:
+        speed = 0.5 if x % 2 == 0 else 0.25
+        for _ in range(2):
+            x, steps = x + 2 * speed, steps + 1
+            if x >= 10:
+                break
+    return steps
+
+
+def test_every_episode_is_run_once_and_each_environment_gets_its_own_answer():
+    episodes = [Episode("policy", "go", seed) for seed in range(5)]
+    episodes += [Episode("expert", "go", 3), Episode("random", "stay", 1), Episode("policy", "stay", 2)]
+    outcomes = list(run(make_actor, episodes, act=walk, execute=2, num_environments=2))
+    assert sorted(map(str, (o.episode for o in outcomes))) == sorted(map(str, episodes))
+    found = {(o.episode.controller, o.episode.task, o.episode.seed): (o.success, o.steps) for o in outcomes}
+    for seed in range(5):
+        assert found["policy", "go", seed] == (True, steps_by_hand(seed)), seed
+    assert found["expert", "go", 3] == (True, 7)
+    assert found["random", "stay", 1] == found["policy", "stay", 2] == (False, 30)
+
+
+def test_films_are_of_the_episodes_that_ask_for_one():
+    episodes = [Episode("policy", "go", 6, film=True), Episode("policy", "go", 4)]
+    outcomes = list(
+        run(functools.partial(make_actor, film=True), episodes, act=walk, execute=4, num_environments=2)
+    )
+    frames = {o.episode.seed: o.frames for o in outcomes}
+    assert frames[4] is None and frames[6][:, 0, 0, 0].tolist() == [6, 7, 8, 9, 10]
+
+
+def test_an_error_of_an_environment_is_told_with_the_episode():
+    episodes = [Episode("expert", "fly", 6)]
+    with pytest.raises(RolloutError, match="'fly'.*no task 'fly'"):
+        list(run(make_actor, episodes, act=None, execute=1, num_environments=1))
+
+
+def test_a_chunk_that_is_too_short_is_an_error():
+    episodes = [Episode("policy", "go", seed) for seed in range(2)]
+    with pytest.raises(RolloutError, match="chunks of 4 actions, expected at least execute = 5"):
+        list(run(make_actor, episodes, act=walk, execute=5, num_environments=2))
+
+
+def test_a_policy_is_needed_for_its_episodes():
+    with pytest.raises(RolloutError, match="no policy"):
+        list(run(make_actor, [Episode("policy", "go", 0)], act=None, execute=1, num_environments=1))
