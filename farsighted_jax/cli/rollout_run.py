@@ -216,4 +216,4 @@ def _table(results: Mapping[str, Any]) -> Sequence[str]:
 
 def _told(entry):
     low, high = entry["interval"]
-    return f"{entry['success']:.0%} ({low:.0%} to {high:.0%} of {entry['episodes']})"
+    return f"{entry['success']:.0%} ({low:.0%} to {high:.0%}, {entry['episodes']} episodes)"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes.util
 import dataclasses
+import importlib.util
 import multiprocessing
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,23 @@ def make_environment(name: str, settings: Mapping[str, Any]) -> Environment:
     return MetaWorld(**settings)
 
 
+def check_installed(name: str) -> None:
+    """Finds out here, where it can be told, whether processes of an environment would come up.
+
+    Raises:
+      ModuleNotFoundError: its package is not installed.
+      RolloutError: there is nothing that renders.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    renderer = os.environ.get("MUJOCO_GL", "osmesa")
+    if renderer == "osmesa" and ctypes.util.find_library("OSMesa") is None:
+        raise RolloutError(
+            "no software renderer: libOSMesa was not found; on Debian or Ubuntu: sudo apt-get install "
+            "libosmesa6; with a GPU's driver MUJOCO_GL=egl takes that"
+        )
+
+
 def recorded(
     name: str, settings: Mapping[str, Any], plan: recording.Plan, jobs: Sequence[Job], num_workers: int
 ) -> Iterator[dict[str, Any]]:
@@ -69,7 +89,12 @@ def recorded(
 
 
 def described(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an environment as it runs in a process of its own, see `Environment.settings`."""
+    """Settings of an environment as it runs in a process of its own, see `Environment.settings`.
+
+    Raises:
+      ModuleNotFoundError, RolloutError: see `check_installed`.
+    """
+    check_installed(name)
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (name, dict(settings))) as pool:
         return pool.submit(_settings).result()

@@ -152,6 +152,17 @@ def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
         rollout_run.run(run_flags(tmp_path), policy)
 
 
+def test_what_is_not_installed_is_told_before_any_process_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(workers.ctypes.util, "find_library", lambda name: None)
+    assert main(line(tmp_path)) == 1
+    assert "sudo apt-get install libosmesa6" in capsys.readouterr().err
+    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: None)
+    assert main(line(tmp_path)) == 1
+    assert "needs 'metaworld'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--episodes", "--workers", "--val"])
 def test_numbers_below_one_are_mistakes_of_the_command_line(tmp_path, option, capsys):
     with pytest.raises(SystemExit) as stopped:
