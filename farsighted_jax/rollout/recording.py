@@ -48,8 +48,11 @@ def record(environment: Environment, task: str, split: str, index: int, plan: Pl
       float32[T, M] (step i's is taken after frame i), "seed", "success", "tries".
 
     Raises:
-      RolloutError: the expert fails with every seed.
+      RolloutError: the expert fails with every seed, or a length that the environment does not have.
     """
+    if plan.num_steps > environment.max_steps:
+        most = environment.max_steps
+        raise RolloutError(f"{environment.name}: episodes of {plan.num_steps} steps, expected at most {most}")
     for tries in range(1, MAX_TRIES + 1):
         seed = FIRST_SEED[split] + index + (tries - 1) * RETRY
         episode = _attempt(environment, task, seed, plan)

@@ -24,6 +24,11 @@ def test_a_length_is_kept_whatever_happens():
     assert len(episode["action"]) == 15 and episode["success"]
 
 
+def test_a_length_that_the_environment_does_not_have_is_an_error():
+    with pytest.raises(RolloutError, match="line: episodes of 41 steps, expected at most 40"):
+        recording.record(Line(), "go", "train", 0, Plan(num_steps=41))
+
+
 def test_noise_is_on_the_translation_alone_and_comes_from_the_seed():
     first, again, other = (
         recording.record(Line(), "go", "train", index, Plan(noise=0.3, num_steps=9)) for index in (1, 1, 2)
