@@ -65,3 +65,5 @@ def _dots(axes, table, name):
     axes.set_ylim(len(variants) - 0.5, -0.5)
     charts.style_axes(axes, name, "", "")
     axes.set_yticks(range(len(variants)), variants)
+    # Labels of a narrow range are long.
+    axes.locator_params(axis="x", nbins=3)
