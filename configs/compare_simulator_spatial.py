@@ -18,10 +18,10 @@ COLUMNS = {
     "r2": "mean latent_probe/*/r2/quantized/*/translation",
     "r2_encoded": "mean latent_probe/*/r2/encoded/*/translation",
     "r2_frame0": "mean latent_probe/*/r2/frame0/*/translation",
-    "abs_rel": "mean reconstruction/depth_abs_rel/*",
-    "abs_rel_copy": "mean reconstruction/depth_abs_rel_copy/*",
-    "psnr_over_copy_db": "mean reconstruction/psnr_over_copy/*",
-    "codebook_usage": "codebook/usage/all",
+    **{
+        name: spatial["COLUMNS"][name]
+        for name in ("abs_rel", "abs_rel_copy", "psnr_over_copy_db", "codebook_usage")
+    },
 }
 
 

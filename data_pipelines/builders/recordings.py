@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.synthetic import FILE_FORMATS
+from data_pipelines.builders.synthetic import FILE_FORMATS, png
 from data_pipelines.errors import DatasetError
 from farsighted_jax.core.spec import DatasetSpec, to_dict
 
@@ -151,9 +150,9 @@ def _example(episode, spec, index):
         if spec.action:
             flat[spec.action_key] = episode["action"][step]
         for camera in spec.cameras:
-            flat[camera.rgb_key] = _png(cv2.cvtColor(episode[f"rgb/{camera.name}"][step], cv2.COLOR_RGB2BGR))
+            flat[camera.rgb_key] = png(episode[f"rgb/{camera.name}"][step])
             if camera.depth_key:
-                flat[camera.depth_key] = _png(episode[f"depth/{camera.name}"][step])
+                flat[camera.depth_key] = png(episode[f"depth/{camera.name}"][step])
         steps.append(_nested(flat))
     metadata = {"task": str(episode["task"]), "instructions": instructions}
     metadata |= {"seed": int(episode["seed"]), "success": bool(episode["success"])}
@@ -178,7 +177,3 @@ def _nested(flat):
             node = node.setdefault(parent, {})
         node[last] = value
     return nested
-
-
-def _png(image):
-    return cv2.imencode(".png", image)[1].tobytes()

@@ -219,8 +219,8 @@ def _example(episode, instruction, index):
     steps = [
         {
             "observation": {
-                "image": _png(cv2.cvtColor(episode.rgb_THWC[step], cv2.COLOR_RGB2BGR)),
-                "depth": _png(depth_THW[step]),
+                "image": png(episode.rgb_THWC[step]),
+                "depth": png(depth_THW[step]),
                 "state": episode.position_TM[step],
             },
             "action": episode.action_TM[step],
@@ -236,7 +236,10 @@ def _example(episode, instruction, index):
     return {"steps": steps, "episode_metadata": {"index": index}}
 
 
-def _png(image):
+def png(image: np.ndarray) -> bytes:
+    """A picture as a PNG file: uint8[H, W, 3] rgb, or uint16[H, W]."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", image)[1].tobytes()
 
 

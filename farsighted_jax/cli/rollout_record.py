@@ -61,20 +61,21 @@ def record(flags: argparse.Namespace, report=print) -> Path:
       DatasetError: see `data_pipelines.builders.recordings`.
     """
     from data_pipelines.builders import recordings
-    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout import metaworld, workers
     from farsighted_jax.rollout.environment import RolloutError
 
     name = flags.name or f"{flags.env}_{flags.variant}"
     tasks, spec = known_tasks(flags.env, flags.tasks), _spec(flags, name)
     settings = {"resolution": flags.resolution, "cameras": tuple(flags.cameras)}
-    plan = _plan(flags)
+    options = _options(flags)
+    workers.check_installed(flags.env)
     recipe = {
         "environment": flags.env,
         "variant": flags.variant,
         "tasks": tasks,
         "episodes": {"train": flags.episodes, "val": flags.val},
-        "plan": dataclasses.asdict(plan),
-        "settings": workers.described(flags.env, settings),
+        "options": dataclasses.asdict(options),
+        "settings": metaworld.render_settings(**settings),
     }
     folder = recordings.dataset_folder(flags.out, name)
     if (found := recordings.written_recipe(folder)) is not None:
@@ -91,7 +92,7 @@ def record(flags: argparse.Namespace, report=print) -> Path:
         for task in tasks
         for index in range(count)
     ]
-    _run(flags, settings, plan, jobs, report)
+    _run(flags, settings, options, jobs, report)
     paths = {split: [job.path for job in jobs if job.split == split] for split in recipe["episodes"]}
     recipe["attempts"] = _attempts(jobs)
     folder = recordings.write_dataset(flags.out, spec, paths, recipe, flags.file_format)
@@ -121,10 +122,10 @@ def _spec(flags, name):
     return metaworld.dataset_spec(name, tuple(flags.cameras), flags.variant != "video")
 
 
-def _plan(flags):
-    from farsighted_jax.rollout.recording import Plan
+def _options(flags):
+    from farsighted_jax.rollout.recording import Options
 
-    return Plan(num_steps=flags.steps, **VARIANTS[flags.variant])
+    return Options(num_steps=flags.steps, **VARIANTS[flags.variant])
 
 
 def _check_parts(parts: Path, recipe: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ def _check_parts(parts: Path, recipe: dict[str, Any]) -> None:
     path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
-def _run(flags, settings, plan, jobs, report):
+def _run(flags, settings, options, jobs, report):
     import tqdm
 
     from farsighted_jax.rollout import workers
@@ -155,7 +156,7 @@ def _run(flags, settings, plan, jobs, report):
         report(f"{len(jobs) - len(missing)} of {len(jobs)} episodes are there already")
     if not missing:
         return
-    done = workers.recorded(flags.env, settings, plan, missing, min(flags.workers, len(missing)))
+    done = workers.recorded(flags.env, settings, options, missing, min(flags.workers, len(missing)))
     with tqdm.tqdm(done, total=len(missing), unit="episode") as bar:
         for facts in bar:
             bar.set_postfix_str(facts["task"])

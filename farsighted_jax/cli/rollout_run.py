@@ -40,18 +40,22 @@ def main(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     arguments.at_least(parser, flags, 1, "episodes", "execute", "max_steps")
     arguments.at_least(parser, flags, 0, "films")
+    from farsighted_jax.checkpoint import release
+    from farsighted_jax.serving.download import local_folder
     from farsighted_jax.serving.policy import load
 
-    run(flags, load(flags.policy, embodiment=flags.embodiment))
+    folder = local_folder(flags.policy)
+    run(flags, load(folder, embodiment=flags.embodiment), release.read(folder).digest)
     return 0
 
 
-def run(flags: argparse.Namespace, policy: Any, report=print) -> dict[str, Any]:
+def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> dict[str, Any]:
     """Runs the episodes that are missing and sums up.
 
     Args:
       flags: of the command.
       policy: see `serving.policy.Policy`.
+      digest: of its release: episodes of another are not mixed with these.
       report: gets lines of progress.
 
     Returns:
@@ -60,29 +64,30 @@ def run(flags: argparse.Namespace, policy: Any, report=print) -> dict[str, Any]:
     Raises:
       RolloutError: an unknown task, a policy for another robot, or other episodes in that folder.
     """
-    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout import metaworld, workers
     from farsighted_jax.rollout.metaworld_tasks import TASK_GROUPS
     from farsighted_jax.rollout.success import summary
 
     tasks, out = known_tasks(flags.env, flags.tasks), Path(flags.out)
     _check_robot(policy, flags)
+    workers.check_installed(flags.env)
     settings = {"resolution": flags.resolution, "cameras": tuple(policy.cameras)}
     about = {
         "environment": flags.env,
-        "settings": workers.described(flags.env, settings),
-        "policy": flags.policy,
+        "settings": metaworld.render_settings(**settings),
+        "release": digest,
         "execute": flags.execute,
         "max_steps": flags.max_steps,
     }
     _check_folder(out, about)
-    lines = _read_lines(out)
-    missing = [episode for episode in _episodes(flags, tasks) if _key(episode) not in map(_key_of, lines)]
-    if lines:
-        report(f"{len(lines)} episodes are there already")
+    wanted = {_key(episode): episode for episode in _episodes(flags, tasks)}
+    there = {_key_of(line) for line in _read_lines(out)}
+    if there:
+        report(f"{len(there)} episodes are there already")
+    missing = [episode for key, episode in wanted.items() if key not in there]
     _run_missing(flags, policy, settings, about, missing, out)
-    wanted = {_key(episode) for episode in _episodes(flags, tasks)}
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
-    results = dict(about)
+    results = {"policy_place": flags.policy, **about}
     for name in CONTROLLERS:
         results[name] = summary([line for line in lines if line["controller"] == name], TASK_GROUPS)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -155,7 +160,6 @@ def _senses(policy, flags):
         state="state" in policy.keys,
         instruction="instruction" in policy.keys,
         history_steps=tuple(policy.history_steps),
-        every_frame=flags.films > 0,
     )
 
 

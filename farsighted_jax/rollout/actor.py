@@ -23,7 +23,6 @@ class Senses:
       state: whether it reads the state.
       instruction: whether it is told the task.
       history_steps: see `serving.policy.Policy`.
-      every_frame: keep all frames of an episode, for a film.
     """
 
     cameras: tuple[str, ...]
@@ -31,7 +30,6 @@ class Senses:
     state: bool = True
     instruction: bool = True
     history_steps: tuple[int, ...] = (0,)
-    every_frame: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Progress:
       observation: of the present moment; None where the episode has ended.
       success: whether the task was done at any step.
       steps: taken so far.
-      frames: uint8[n, H, W, 3] of the first camera since the last progress, with `every_frame`.
+      frames: uint8[n, H, W, 3] of the first camera since the last progress, of an episode that is filmed.
     """
 
     observation: dict[str, Any] | None
@@ -81,12 +79,12 @@ class Actor:
             )
         self._environment, self._senses, self._max_steps = environment, senses, max_steps
         self._history = FrameHistory(senses.history_steps)
-        self._looks_always = len(senses.history_steps) > 1 or senses.every_frame
 
-    def begin(self, task: str, seed: int) -> Progress:
-        """Starts an episode."""
+    def begin(self, task: str, seed: int, film: bool = False) -> Progress:
+        """Starts an episode; one that is filmed is looked at in every step."""
         self._environment.reset(task, seed)
         self._history.reset()
+        self._film, self._looks_always = film, film or len(self._senses.history_steps) > 1
         self._instruction, self._steps, self._success = self._environment.instructions(task)[0], 0, False
         view = self._environment.view()
         return self._progress(self._seen(view), [view])
@@ -121,7 +119,7 @@ class Actor:
 
     def _progress(self, observation, views):
         frames = None
-        if self._senses.every_frame and views:
+        if self._film and views:
             frames = np.stack([view.rgb[self._senses.cameras[0]] for view in views])
         return Progress(observation, self._success, self._steps, frames)
 

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,23 @@ def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS), actions: 
     )
 
 
+def render_settings(resolution: int, cameras: tuple[str, ...]) -> dict[str, Any]:
+    """What the pixels depend on, as JSON; see `MetaWorld` for the arguments.
+
+    `MUJOCO_GL` may name another renderer than Mesa's: "egl", where there is a GPU's driver.
+    """
+    return {
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "renderer": os.environ.get("MUJOCO_GL", "osmesa"),
+        "resolution": resolution,
+        "cameras": {role: CAMERAS[role] for role in cameras},
+        "corner2_position": list(CORNER2_POSITION),
+        "shadows": False,
+        "reflections": False,
+        "multisampling": 0,
+    }
+
+
 class MetaWorld:
     """All 50 tasks; one is loaded at a time. See `Environment`.
 
@@ -92,21 +110,12 @@ class MetaWorld:
             )
         if unknown := [role for role in cameras if role not in CAMERAS]:
             raise RolloutError(f"Meta-World has no camera {unknown}, only {sorted(CAMERAS)}")
-        # Read when mujoco is imported. EGL works too, where there is a GPU.
-        os.environ.setdefault("MUJOCO_GL", "osmesa")
+        self.settings = render_settings(resolution, cameras)
+        # Read when mujoco is imported.
+        os.environ["MUJOCO_GL"] = self.settings["renderer"]
         self.spec = dataset_spec(self.name, cameras)
         self._resolution, self._cameras = resolution, cameras
         self._task, self._env, self._expert, self._renderers = "", None, None, {}
-        self.settings = {
-            "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-            "renderer": os.environ["MUJOCO_GL"],
-            "resolution": resolution,
-            "cameras": {role: CAMERAS[role] for role in cameras},
-            "corner2_position": list(CORNER2_POSITION),
-            "shadows": False,
-            "reflections": False,
-            "multisampling": 0,
-        }
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """See `Environment`."""

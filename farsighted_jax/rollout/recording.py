@@ -17,7 +17,7 @@ MAX_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Options:
     """How episodes are recorded.
 
     Attributes:
@@ -33,7 +33,7 @@ class Plan:
     keep_failures: bool = False
 
 
-def record(environment: Environment, task: str, split: str, index: int, plan: Plan) -> dict[str, Any]:
+def record(environment: Environment, task: str, split: str, index: int, options: Options) -> dict[str, Any]:
     """Records one episode; the same arguments give the same pixels.
 
     Args:
@@ -41,7 +41,7 @@ def record(environment: Environment, task: str, split: str, index: int, plan: Pl
       task: one of its tasks.
       split: "train" or "val".
       index: of the episode within task and split, below `RETRY`.
-      plan: see there.
+      options: see there.
 
     Returns:
       "rgb/<camera>" uint8[T, H, W, 3], "depth/<camera>" float32[T, H, W], "state" float32[T, S], "action"
@@ -50,31 +50,33 @@ def record(environment: Environment, task: str, split: str, index: int, plan: Pl
     Raises:
       RolloutError: the expert fails with every seed, or a length that the environment does not have.
     """
-    if plan.num_steps > environment.max_steps:
+    if options.num_steps > environment.max_steps:
         most = environment.max_steps
-        raise RolloutError(f"{environment.name}: episodes of {plan.num_steps} steps, expected at most {most}")
+        raise RolloutError(
+            f"{environment.name}: episodes of {options.num_steps} steps, expected at most {most}"
+        )
     for tries in range(1, MAX_TRIES + 1):
         seed = FIRST_SEED[split] + index + (tries - 1) * RETRY
-        episode = _attempt(environment, task, seed, plan)
-        if episode["success"] or plan.keep_failures:
+        episode = _attempt(environment, task, seed, options)
+        if episode["success"] or options.keep_failures:
             return {**episode, "tries": tries}
     raise RolloutError(f"task {task!r}: the expert failed with {MAX_TRIES} seeds, the last was {seed}")
 
 
-def _attempt(environment, task, seed, plan):
+def _attempt(environment, task, seed, options):
     rng = np.random.default_rng(seed)
     environment.reset(task, seed)
     groups = environment.spec.action.groups
     translation_M = np.array([group == "translation" for group in groups])
-    views, actions, success, left = [], [], False, plan.settle_steps
-    for _ in range(plan.num_steps or environment.max_steps):
+    views, actions, success, left = [], [], False, options.settle_steps
+    for _ in range(options.num_steps or environment.max_steps):
         views.append(environment.view())
-        noise_M = np.where(translation_M, plan.noise * rng.standard_normal(len(groups)), 0)
+        noise_M = np.where(translation_M, options.noise * rng.standard_normal(len(groups)), 0)
         action_M = np.clip(environment.expert() + noise_M, -1, 1).astype(np.float32)
         actions.append(action_M)
         success = environment.step(action_M) or success
         left -= success
-        if not plan.num_steps and left < 0:
+        if not options.num_steps and left < 0:
             break
     episode = {"seed": seed, "success": success, "action": np.stack(actions)}
     episode["state"] = np.stack([view.state for view in views])

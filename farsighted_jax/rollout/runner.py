@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import multiprocessing.connection
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -117,22 +116,26 @@ class _Process:
         if episode is None:
             return
         if episode.controller == "policy":
-            self.send("begin", episode.task, episode.seed)
+            self.send("begin", episode.task, episode.seed, episode.film)
         else:
             self.send("alone", episode.task, episode.seed, episode.controller)
 
     def send(self, *message) -> None:
-        self._pipe.send(message)
+        try:
+            self._pipe.send(message)
+        except OSError:
+            # Its process has ended; what it said last, if anything, is read next.
+            pass
 
     def outcome(self) -> Outcome | None:
         """Waits for the process; None where it waits for the policy."""
         try:
             progress = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise RolloutError(f"the environment's process died in {self.episode}") from None
         if not isinstance(progress, Progress):
             raise RolloutError(f"{self.episode}: {progress}")
-        if progress.frames is not None and self.episode.film:
+        if progress.frames is not None:
             self._frames.append(progress.frames)
         self.observation = progress.observation
         if not progress.ended:

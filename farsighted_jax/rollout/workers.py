@@ -59,14 +59,14 @@ def check_installed(name: str) -> None:
 
 
 def recorded(
-    name: str, settings: Mapping[str, Any], plan: recording.Plan, jobs: Sequence[Job], num_workers: int
+    name: str, settings: Mapping[str, Any], options: recording.Options, jobs: Sequence[Job], num_workers: int
 ) -> Iterator[dict[str, Any]]:
     """Records episodes into files, several at a time, in any order.
 
     Args:
       name: of the environment.
       settings: arguments of the environment.
-      plan: see `recording.Plan`.
+      options: see `recording.Options`.
       jobs: what to record.
       num_workers: processes.
 
@@ -80,24 +80,12 @@ def recorded(
     start = (name, dict(settings))
     with concurrent.futures.ProcessPoolExecutor(num_workers, spawn, _start, start) as pool:
         # A worker loads a task anew when it changes: neighbours in the list mostly share theirs.
-        waiting = [pool.submit(_record, job, plan) for job in jobs]
+        waiting = [pool.submit(_record, job, options) for job in jobs]
         try:
             for future in concurrent.futures.as_completed(waiting):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def described(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an environment as it runs in a process of its own, see `Environment.settings`.
-
-    Raises:
-      ModuleNotFoundError, RolloutError: see `check_installed`.
-    """
-    check_installed(name)
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, spawn, _start, (name, dict(settings))) as pool:
-        return pool.submit(_settings).result()
 
 
 _environment: Environment | None = None
@@ -108,12 +96,8 @@ def _start(name, settings):
     _environment = make_environment(name, settings)
 
 
-def _settings():
-    return dict(_environment.settings)
-
-
-def _record(job, plan):
-    episode = recording.record(_environment, job.task, job.split, job.index, plan)
+def _record(job, options):
+    episode = recording.record(_environment, job.task, job.split, job.index, options)
     facts = {key: episode[key] for key in ("seed", "success", "tries")}
     text = {"task": job.task, "instructions": _environment.instructions(job.task)}
     camera = _environment.spec.cameras[0]

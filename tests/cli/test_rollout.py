@@ -16,7 +16,7 @@ from farsighted_jax.cli.main import main
 from farsighted_jax.rollout import workers
 from farsighted_jax.rollout.environment import RolloutError
 from farsighted_jax.rollout.metaworld import dataset_spec
-from farsighted_jax.rollout.recording import Plan
+from farsighted_jax.rollout.recording import Options
 
 simulator = pytest.mark.skipif(
     importlib.util.find_spec("metaworld") is None or ctypes.util.find_library("OSMesa") is None,
@@ -55,9 +55,9 @@ def test_the_same_seed_gives_the_same_pixels_whatever_came_before(tmp_path):
     def jobs(name, *tasks):
         return [workers.Job(task, "train", 7, tmp_path / f"{name}-{task}.npz") for task in tasks]
 
-    plan = Plan(noise=0.3, num_steps=12, keep_failures=True)
+    options = Options(noise=0.3, num_steps=12, keep_failures=True)
     for name, tasks in (("alone", ("drawer-open",)), ("after", ("door-open", "drawer-open"))):
-        facts = list(workers.recorded("metaworld", SETTINGS, plan, jobs(name, *tasks), 1))
+        facts = list(workers.recorded("metaworld", SETTINGS, options, jobs(name, *tasks), 1))
         assert [fact["steps"] for fact in facts] == [12] * len(tasks)
     alone, after = (np.load(tmp_path / f"{name}-drawer-open.npz") for name in ("alone", "after"))
     assert alone.files == after.files
@@ -126,7 +126,7 @@ def run_flags(out, *more):
 @simulator
 def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path, capsys):
     policy = Reacher()
-    results = rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy)
+    results = rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy, "d1")
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["expert"]["tasks"]["reach"]["success"] == 1 and results["random"]["episodes"] == 2
     assert {size for size, _ in policy.asked} == {2}, "one batch size, so one compilation"
@@ -136,20 +136,22 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
     assert lines.count("\n") == 6 and "2000000" in lines
     # Cut off in the middle of its last line: that episode alone is run again.
     (tmp_path / "episodes.jsonl").write_text(lines[:-9])
-    rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy)
+    rollout_run.run(run_flags(tmp_path, "--episodes", "1", "--films", "1"), policy, "d1")
     assert "5 episodes are there already" in capsys.readouterr().out
     assert sorted((tmp_path / "episodes.jsonl").read_text().splitlines()) == sorted(lines.splitlines())
     with pytest.raises(RolloutError, match="episodes of another run: execute is 4, expected 2"):
-        rollout_run.run(run_flags(tmp_path, "--execute", "2"), policy)
+        rollout_run.run(run_flags(tmp_path, "--execute", "2"), policy, "d1")
+    with pytest.raises(RolloutError, match="release is d1, expected d2"):
+        rollout_run.run(run_flags(tmp_path), policy, "d2")
 
 
 def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
     policy = Reacher()
     with pytest.raises(RolloutError, match="gives 4 actions a chunk, --execute is 5"):
-        rollout_run.run(run_flags(tmp_path, "--execute", "5"), policy)
+        rollout_run.run(run_flags(tmp_path, "--execute", "5"), policy, "d1")
     policy.spec = spec_for("bridge_dataset")
     with pytest.raises(RolloutError, match="acts for 'bridge_dataset'.* at 5.0 Hz, metaworld expects"):
-        rollout_run.run(run_flags(tmp_path), policy)
+        rollout_run.run(run_flags(tmp_path), policy, "d1")
 
 
 def test_what_is_not_installed_is_told_before_any_process_starts(tmp_path, monkeypatch, capsys):

@@ -55,8 +55,9 @@ def test_a_history_has_the_frames_between_two_questions():
 
 
 def test_a_film_has_every_frame():
-    _, walker = actor(every_frame=True)
-    frames = [walker.begin("go", 6).frames, walker.act(np.stack([HALF] * 3)).frames]
+    _, walker = actor()
+    assert walker.begin("go", 6).frames is None
+    frames = [walker.begin("go", 6, True).frames, walker.act(np.stack([HALF] * 3)).frames]
     frames.append(walker.act(np.stack([HALF] * 3)).frames)
     assert np.concatenate(frames)[:, 0, 0, 0].tolist() == [6, 7, 8, 9, 10]
 

@@ -6,11 +6,11 @@ from line_environment import Line
 
 from farsighted_jax.rollout import recording
 from farsighted_jax.rollout.environment import RolloutError
-from farsighted_jax.rollout.recording import Plan
+from farsighted_jax.rollout.recording import Options
 
 
 def test_an_episode_ends_shortly_after_success_and_actions_follow_frames():
-    episode = recording.record(Line(), "go", "train", 3, Plan(settle_steps=2))
+    episode = recording.record(Line(), "go", "train", 3, Options(settle_steps=2))
     assert (episode["seed"], episode["success"], episode["tries"]) == (3, True, 1)
     # 3, 4, ..., 9: the seventh action succeeds, two more steps follow.
     np.testing.assert_array_equal(episode["state"][:, 0], np.arange(3, 12))
@@ -20,18 +20,18 @@ def test_an_episode_ends_shortly_after_success_and_actions_follow_frames():
 
 
 def test_a_length_is_kept_whatever_happens():
-    episode = recording.record(Line(), "go", "train", 0, Plan(num_steps=15))
+    episode = recording.record(Line(), "go", "train", 0, Options(num_steps=15))
     assert len(episode["action"]) == 15 and episode["success"]
 
 
 def test_a_length_that_the_environment_does_not_have_is_an_error():
     with pytest.raises(RolloutError, match="line: episodes of 41 steps, expected at most 40"):
-        recording.record(Line(), "go", "train", 0, Plan(num_steps=41))
+        recording.record(Line(), "go", "train", 0, Options(num_steps=41))
 
 
 def test_noise_is_on_the_translation_alone_and_comes_from_the_seed():
     first, again, other = (
-        recording.record(Line(), "go", "train", index, Plan(noise=0.3, num_steps=9)) for index in (1, 1, 2)
+        recording.record(Line(), "go", "train", index, Options(noise=0.3, num_steps=9)) for index in (1, 1, 2)
     )
     np.testing.assert_array_equal(first["action"], again["action"])
     assert not np.array_equal(first["action"], other["action"])
@@ -40,19 +40,19 @@ def test_noise_is_on_the_translation_alone_and_comes_from_the_seed():
 
 
 def test_a_seed_that_fails_is_replaced_and_told():
-    episode = recording.record(Line(stuck={3}), "go", "train", 3, Plan())
+    episode = recording.record(Line(stuck={3}), "go", "train", 3, Options())
     assert (episode["seed"], episode["tries"]) == (3 + recording.RETRY, 2)
 
 
 def test_a_failure_can_be_kept():
-    episode = recording.record(Line(stuck={3}), "go", "train", 3, Plan(keep_failures=True))
+    episode = recording.record(Line(stuck={3}), "go", "train", 3, Options(keep_failures=True))
     assert (episode["seed"], episode["success"], len(episode["action"])) == (3, False, Line.max_steps)
 
 
 def test_an_expert_that_always_fails_is_an_error():
     stuck = {1_000_002 + n * recording.RETRY for n in range(recording.MAX_TRIES)}
     with pytest.raises(RolloutError, match="task 'go': the expert failed with 10 seeds"):
-        recording.record(Line(stuck), "go", "val", 2, Plan())
+        recording.record(Line(stuck), "go", "val", 2, Options())
 
 
 def test_seeds_of_the_uses_never_meet():
@@ -62,7 +62,7 @@ def test_seeds_of_the_uses_never_meet():
 
 
 def test_a_file_keeps_depth_in_units_and_0_where_nothing_was_measured(tmp_path):
-    episode = recording.record(Line(), "go", "train", 3, Plan())
+    episode = recording.record(Line(), "go", "train", 3, Options())
     recording.write_episode(tmp_path / "e.npz", episode, 0.001)
     assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
     with np.load(tmp_path / "e.npz", allow_pickle=False) as file:

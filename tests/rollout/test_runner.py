@@ -1,6 +1,6 @@
 """Many environments and one policy: every episode is run once, each gets its own answer."""
 
-import functools
+import os
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from farsighted_jax.rollout.environment import RolloutError
 from farsighted_jax.rollout.runner import Episode, run
 
 
-def make_actor(film=False):
-    return Actor(Line(), Senses(("primary",), every_frame=film), 30)
+def make_actor():
+    return Actor(Line(), Senses(("primary",)), 30)
 
 
 def walk(observations):
@@ -47,9 +47,7 @@ def test_every_episode_is_run_once_and_each_environment_gets_its_own_answer():
 
 def test_films_are_of_the_episodes_that_ask_for_one():
     episodes = [Episode("policy", "go", 6, film=True), Episode("policy", "go", 4)]
-    outcomes = list(
-        run(functools.partial(make_actor, film=True), episodes, act=walk, execute=4, num_environments=2)
-    )
+    outcomes = list(run(make_actor, episodes, act=walk, execute=4, num_environments=2))
     frames = {o.episode.seed: o.frames for o in outcomes}
     assert frames[4] is None and frames[6][:, 0, 0, 0].tolist() == [6, 7, 8, 9, 10]
 
@@ -69,3 +67,17 @@ def test_a_chunk_that_is_too_short_is_an_error():
 def test_a_policy_is_needed_for_its_episodes():
     with pytest.raises(RolloutError, match="no policy"):
         list(run(make_actor, [Episode("policy", "go", 0)], act=None, execute=1, num_environments=1))
+
+
+def fails():
+    raise RolloutError("no renderer")
+
+
+def dies():
+    os._exit(3)
+
+
+@pytest.mark.parametrize(("make", "told"), [(fails, "no renderer"), (dies, "process died in Episode")])
+def test_a_process_that_does_not_come_up_is_told(make, told):
+    with pytest.raises(RolloutError, match=told):
+        list(run(make, [Episode("expert", "go", 0)], act=None, execute=1, num_environments=1))
