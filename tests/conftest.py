@@ -34,8 +34,8 @@ def pytest_configure(config):
     if "not slow" not in config.option.markexpr:
         # Two sharded programs in flight have been seen to wait for each other's threads for ever.
         os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
-        # XLA takes as many threads as there are cores, or devices if those are more. With eight devices on two
-        # cores, optimised programs have been seen to wait for threads that wait for them, every other time.
+        # XLA takes as many threads as there are cores, or devices if those are more. With eight devices on
+        # two cores, programs have been seen to wait every other time for threads that wait for them.
         os.environ.setdefault("NPROC", "64")
 
 
