@@ -70,7 +70,7 @@ def test_video_is_seen_whole_and_labels_only_in_part(planned):
             labelled = place.name.startswith("init-") and name.startswith("no_lam")
             assert stage.data.split == (config.data.split if labelled else "train"), (name, place)
     shares = [planned[name][0].data.split for name in ("full", "full_10", "full_1")]
-    assert shares == ["train[:100]", "train[:10]", "train[:1]"]
+    assert shares == ["train[:200]", "train[:20]", "train[:2]"]
 
 
 @pytest.mark.parametrize(
