@@ -2,7 +2,8 @@
 
 {"type": word of TYPES, "payload": map, "seq": int, "timestamp": seconds}
 array  {"__ndarray__": true, "data": bytes, "dtype": "<f4", "shape": [..]}
-image  {"__image__": true, "format": "raw" | "png" | "jpeg", "data": bytes, "shape": [H, W, C]}, raw with "dtype"
+image  {"__image__": true, "format": "png" | "jpeg", "data": bytes, "shape": [H, W, C]}
+image  {"__image__": true, "format": "raw", and what an array has}
 """
 
 from __future__ import annotations
