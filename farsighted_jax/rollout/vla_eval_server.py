@@ -223,11 +223,11 @@ async def serve(
     Raises:
       RolloutError: another machine could connect, and there is no token.
     """
+    if not token and not _is_loopback(host):
+        raise RolloutError(f"whoever reaches {host} could use the policy: give a token, or take 127.0.0.1")
     from websockets.asyncio.server import serve as listen
     from websockets.exceptions import ConnectionClosed
 
-    if not token and not _is_loopback(host):
-        raise RolloutError(f"whoever reaches {host} could use the policy: give a token, or take 127.0.0.1")
     await asyncio.to_thread(acting.compile)
     batcher = Batcher(acting.chunks, acting.batch_size)
 

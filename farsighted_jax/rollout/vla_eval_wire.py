@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from data_pipelines.frame import FrameError, decode_rgb
@@ -22,7 +24,9 @@ HELLO, OBSERVATION, ACTION, ERROR = "hello", "observation", "action", "error"
 EPISODE_START, EPISODE_END = "episode_start", "episode_end"
 TYPES = (HELLO, OBSERVATION, ACTION, EPISODE_START, EPISODE_END, ERROR)
 ARRAY, IMAGE = "__ndarray__", "__image__"
+MAX_PIXELS = 2**24
 _NUMBERS = "biuf"
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 
 
 class WireError(ValueError):
@@ -101,10 +105,34 @@ def _array(fields):
 
 
 def _picture(fields):
-    form, data = fields.get("format"), fields.get("data")
-    if form not in ("png", "jpeg") or not isinstance(data, bytes):
-        raise WireError(f"an image of format {str(form)[:20]!r}, expected raw, png or jpeg")
+    form, data, shape = (fields.get(key) for key in ("format", "data", "shape"))
+    if form != "png" or not isinstance(data, bytes):
+        raise WireError(f"an image of format {str(form)[:20]!r}, expected raw or png")
+    if not _is_whole_png(data):
+        raise WireError(f"an image of {len(data)} bytes that are no whole PNG")
+    # Few bytes can unfold to gigabytes.
+    size = [int.from_bytes(data[place : place + 4], "big") for place in (20, 16)]
+    if shape != [*size, 3] or math.prod(size) > MAX_PIXELS:
+        raise WireError(
+            f"a PNG of {size[0]} x {size[1]}, expected that of its shape, at most {MAX_PIXELS} pixels"
+        )
     try:
         return decode_rgb(data)
-    except FrameError as error:
-        raise WireError(f"an image of format {form!r}: {error}") from None
+    except (FrameError, cv2.error) as error:
+        raise WireError(f"an image that cannot be decoded: {str(error)[:200]}") from None
+
+
+def _is_whole_png(data):
+    """Whether it is made of chunks as long as they say, with right checksums, the header first.
+
+    OpenCV takes a chunk's word for its length, and memory for it, up to 4 GB.
+    """
+    if not data.startswith(_PNG_BEGINS):
+        return False
+    place = len(_PNG_BEGINS) - 8
+    while place + 12 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            return False
+        place = end
+    return place == len(data)
