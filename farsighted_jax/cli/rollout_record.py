@@ -61,9 +61,12 @@ def record(flags: argparse.Namespace, report=print) -> Path:
       DatasetError: see `data_pipelines.builders.recordings`.
     """
     from data_pipelines.builders import recordings
-    from farsighted_jax.rollout import metaworld, workers
+    from farsighted_jax.rollout import workers
     from farsighted_jax.rollout.environment import RolloutError
+    from farsighted_jax.rollout.simulators import SIMULATORS
 
+    if not SIMULATORS[flags.env].has_expert:
+        raise RolloutError(f"{flags.env} has no scripted expert to record")
     name = flags.name or f"{flags.env}_{flags.variant}"
     tasks, spec = known_tasks(flags.env, flags.tasks), _spec(flags, name)
     settings = {"resolution": flags.resolution, "cameras": tuple(flags.cameras)}
@@ -75,7 +78,7 @@ def record(flags: argparse.Namespace, report=print) -> Path:
         "tasks": tasks,
         "episodes": {"train": flags.episodes, "val": flags.val},
         "options": dataclasses.asdict(options),
-        "settings": metaworld.render_settings(**settings),
+        "settings": SIMULATORS[flags.env].render_settings(**settings),
     }
     folder = recordings.dataset_folder(flags.out, name)
     if (found := recordings.written_recipe(folder)) is not None:
@@ -102,24 +105,31 @@ def record(flags: argparse.Namespace, report=print) -> Path:
 
 
 def known_tasks(environment: str, wanted: Sequence[str]) -> list[str]:
-    """Names of tasks, each once; "all" stands for all. RolloutError names an unknown one."""
-    from farsighted_jax.rollout import metaworld
-    from farsighted_jax.rollout.environment import RolloutError
+    """Names of tasks, each once; a group stands for its own, "all" for all.
 
-    known = metaworld.MetaWorld.tasks
-    tasks = list(known) if list(wanted) == ["all"] else list(dict.fromkeys(wanted))
+    RolloutError names an unknown one.
+    """
+    from farsighted_jax.rollout.environment import RolloutError
+    from farsighted_jax.rollout.simulators import SIMULATORS
+
+    known, tasks = SIMULATORS[environment].groups, []
+    for name in wanted:
+        of_group = [task for task, group in known.items() if name in (group, "all")]
+        tasks += [task for task in of_group or [name] if task not in tasks]
     if unknown := [task for task in tasks if task not in known]:
         raise RolloutError(f"{environment} has no task(s) {unknown}; it has {', '.join(sorted(known))}")
     return tasks
 
 
 def _spec(flags, name):
-    from farsighted_jax.rollout import metaworld
     from farsighted_jax.rollout.environment import RolloutError
+    from farsighted_jax.rollout.simulators import SIMULATORS
 
-    if unknown := [role for role in flags.cameras if role not in metaworld.CAMERAS]:
-        raise RolloutError(f"{flags.env} has no camera(s) {unknown}, only {sorted(metaworld.CAMERAS)}")
-    return metaworld.dataset_spec(name, tuple(flags.cameras), flags.variant != "video")
+    known = SIMULATORS[flags.env].cameras
+    if unknown := [role for role in flags.cameras if role not in known]:
+        raise RolloutError(f"{flags.env} has no camera(s) {unknown}, only {sorted(known)}")
+    spec = SIMULATORS[flags.env].dataset_spec(name, tuple(flags.cameras))
+    return dataclasses.replace(spec, action=None) if flags.variant == "video" else spec
 
 
 def _options(flags):

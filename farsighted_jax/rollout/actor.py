@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from farsighted_jax.rollout.conventions import turned
 from farsighted_jax.rollout.environment import Environment, RolloutError, View
 from farsighted_jax.serving.history import FrameHistory
 
@@ -23,6 +24,7 @@ class Senses:
       state: whether it reads the state.
       instruction: whether it is told the task.
       history_steps: see `serving.policy.Policy`.
+      turned: roles whose dataset stores images and depth upside down.
     """
 
     cameras: tuple[str, ...]
@@ -30,6 +32,7 @@ class Senses:
     state: bool = True
     instruction: bool = True
     history_steps: tuple[int, ...] = (0,)
+    turned: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +128,12 @@ class Actor:
 
     def _seen(self, view: View) -> dict[str, Any]:
         senses, spec = self._senses, self._environment.spec
-        observation: dict[str, Any] = {"rgb": {role: view.rgb[role] for role in senses.cameras}}
+        observation: dict[str, Any] = {
+            "rgb": {role: self._as_stored(view.rgb, role) for role in senses.cameras}
+        }
         if senses.depth_cameras:
             observation["depth"] = {
-                role: _in_units(view.depth[role], spec.camera(role).depth_unit_m)
+                role: _in_units(self._as_stored(view.depth, role), spec.camera(role).depth_unit_m)
                 for role in senses.depth_cameras
             }
         if senses.state:
@@ -136,6 +141,9 @@ class Actor:
         if senses.instruction:
             observation["instruction"] = self._instruction
         return self._history.add(observation)
+
+    def _as_stored(self, pictures, role):
+        return turned(pictures[role]) if role in self._senses.turned else pictures[role]
 
 
 def _in_units(depth_HW, unit_m):

@@ -14,8 +14,7 @@ from typing import Any
 
 from farsighted_jax.rollout import recording
 from farsighted_jax.rollout.environment import Environment, RolloutError
-
-ENVIRONMENTS = ("metaworld",)
+from farsighted_jax.rollout.simulators import SIMULATORS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +33,9 @@ def make_environment(name: str, settings: Mapping[str, Any]) -> Environment:
     Raises:
       RolloutError: no such environment, or see it.
     """
-    if name != "metaworld":
-        raise RolloutError(f"no environment {name!r}, only {', '.join(ENVIRONMENTS)}")
-    from farsighted_jax.rollout.metaworld import MetaWorld
-
-    return MetaWorld(**settings)
+    if name not in SIMULATORS:
+        raise RolloutError(f"no environment {name!r}, only {', '.join(SIMULATORS)}")
+    return SIMULATORS[name].make(**settings)
 
 
 def check_installed(name: str) -> None:
@@ -46,10 +43,13 @@ def check_installed(name: str) -> None:
 
     Raises:
       ModuleNotFoundError: its package is not installed.
-      RolloutError: there is nothing that renders.
+      RolloutError: there is nothing that renders, or no extra brings its package.
     """
-    if importlib.util.find_spec(name) is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    package, install = SIMULATORS[name].package, SIMULATORS[name].install
+    if importlib.util.find_spec(package) is None:
+        raise (
+            RolloutError(install) if install else ModuleNotFoundError(f"No module {package!r}", name=package)
+        )
     renderer = os.environ.get("MUJOCO_GL", "osmesa")
     if renderer == "osmesa" and ctypes.util.find_library("OSMesa") is None:
         raise RolloutError(
