@@ -91,6 +91,7 @@ def open_source(
         "num_episodes": len(found.lengths),
         "num_steps": int(found.lengths.sum()),
         "num_skipped": found.num_skipped,
+        "skipped": dict(found.skipped),
     }
     roles = {each.name: each for each in spec.cameras}
     source = Source(

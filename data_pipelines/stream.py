@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -170,12 +171,15 @@ class Stream:
             name: _fingerprint(source, self.text_features) for name, source in sources.items()
         }
         self.fingerprint = _digest(self.fingerprints)
-        self._num_unread, self._lock = 0, threading.Lock()
+        self._unread, self._lock = {name: Counter() for name in sources}, threading.Lock()
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What was left out: per dataset at opening; since then frames not read, and texts (if read) cut."""
-        counts: dict[str, Any] = {"unread_frames": self._num_unread}
+        """What was left out and why: per dataset at opening, frames since then; and texts (if read) cut."""
+        with self._lock:
+            unread = {name: dict(found) for name, found in self._unread.items()}
+        total = sum(sum(found.values()) for found in unread.values())
+        counts: dict[str, Any] = {"unread_frames": total}
         if self._assembler.instructions:
             counts |= self._assembler.instructions.counts
         for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
@@ -185,9 +189,11 @@ class Stream:
                 "episodes": len(lengths),
                 "windows": int(windows.sum()),
                 "episodes_skipped": skipped,
+                "episodes_skipped_for": self.statistics[name]["skipped"],
                 "episodes_empty": int((lengths == 0).sum()) - skipped,
                 "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
                 "episodes_left_out_of_groups": epochs.num_left_out,
+                "unread_frames_for": unread[name],
             }
             if not source.seen.all():
                 counts[name]["episodes_with_actions"] = int(source.seen.sum())
@@ -262,10 +268,10 @@ class Stream:
             augmentation, scale = NO_AUGMENTATION, 0
             if step is not None:
                 augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
-            num_unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
-            if num_unread:
+            unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
+            if unread:
                 with self._lock:
-                    self._num_unread += num_unread
+                    self._unread[self.names[row_ids[0]]] += unread
         return batch
 
     def _draws(self, sample):
