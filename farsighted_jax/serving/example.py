@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.frame import decode_rgb
 from data_pipelines.rlds import RldsSplit
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.serving.observation import RawObservation
@@ -40,10 +39,7 @@ def recorded_observations(split: RldsSplit, policy: Any, count: int) -> list[Raw
 
 def _recorded(episode, step, frames, policy):
     observation: dict[str, Any] = {
-        "rgb": {
-            role: np.stack([decode_rgb(episode.rgb_bytes(frame, role)) for frame in frames])
-            for role in policy.cameras
-        }
+        "rgb": {role: np.stack([episode.rgb(frame, role) for frame in frames]) for role in policy.cameras}
     }
     if "depth" in policy.keys:
         observation["depth"] = {
