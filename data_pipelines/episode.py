@@ -174,6 +174,11 @@ class Episode:
         return np.asarray(stored, np.float32).reshape(stored.shape[:2])
 
     @property
+    def timestamps(self) -> np.ndarray | None:
+        """Seconds of each step, float64[L], where the dataset says them: RLDS does not."""
+        return None
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The episode's own features ("episode_metadata"), by key."""
         return self._guarded(lambda: self._parser.metadata(self._record), "episode_metadata")

@@ -1,0 +1,56 @@
+"""Datasets of every format behind one interface: `rlds.RldsSplit` and its like, found and opened by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipelines import dataset_info, rlds
+from data_pipelines.cache import is_remote
+from data_pipelines.errors import DatasetError
+
+
+class Place(NamedTuple):
+    """Where a dataset lies: folder of datasets, its name there, its version or None for the newest."""
+
+    directory: str
+    name: str
+    version: str | None = None
+
+
+def open_split(directory: str | os.PathLike, name: str, split: str, **options) -> rlds.RldsSplit:
+    """Opens a split; arguments, result and errors as those of `rlds.open_split`."""
+    return rlds.open_split(directory, name, split, **options)
+
+
+def split_names(place: Place) -> list[str]:
+    """Splits that a dataset declares; DatasetError if it cannot say them."""
+    return dataset_info.split_names(dataset_info.version_folder(*place))
+
+
+def find_datasets(path: str | os.PathLike) -> list[Place]:
+    """Datasets at a path: a version's folder, a dataset's, or a folder of datasets.
+
+    Raises:
+      DatasetError: none; says what was looked for and what is there.
+    """
+    if is_remote(path):
+        raise DatasetError(f"{path}: datasets are looked for in local folders; copy it first")
+    folder = Path(path).resolve()
+    if (folder / "dataset_info.json").is_file():
+        return [Place(str(folder.parent.parent), folder.parent.name, folder.name)]
+    if _is_dataset(folder):
+        return [Place(str(folder.parent), folder.name)]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [Place(str(folder), child.name) for child in inside if _is_dataset(child)]
+    if not found:
+        raise DatasetError(
+            f"{folder}: no dataset; expected NAME/VERSION/dataset_info.json (RLDS) below it, found "
+            f"{[child.name for child in inside][:20]}"
+        )
+    return found
+
+
+def _is_dataset(folder):
+    return folder.is_dir() and any(folder.glob("*/dataset_info.json"))
