@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import FrameError, Preprocessing, prepare_depth, prepare_rgb
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.trajectory import keyframe_steps, keyframe_window
 from farsighted_jax.core.normalization import normalize_depth
 
@@ -58,7 +58,7 @@ class EpisodeFrames:
 
     def __init__(
         self,
-        split: RldsSplit,
+        split: EpisodeSplit,
         number: int,
         *,
         camera: str = "primary",

@@ -1,4 +1,7 @@
-"""Datasets of every format behind one interface: `rlds.RldsSplit` and its like, found and opened by name."""
+"""Datasets of every format behind one interface: found, opened and described by folder and name.
+
+RLDS: NAME/VERSION/dataset_info.json. LeRobot: NAME/meta/info.json.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from typing import NamedTuple
 from data_pipelines import dataset_info, rlds
 from data_pipelines.cache import is_remote
 from data_pipelines.errors import DatasetError
+from data_pipelines.lerobot import dataset as lerobot
+from data_pipelines.lerobot.info import is_lerobot, read_info
+from data_pipelines.split import EpisodeSplit
+from farsighted_jax.core.spec import DatasetSpec
 
 
 class Place(NamedTuple):
@@ -19,13 +26,20 @@ class Place(NamedTuple):
     version: str | None = None
 
 
-def open_split(directory: str | os.PathLike, name: str, split: str, **options) -> rlds.RldsSplit:
+def open_split(directory: str | os.PathLike, name: str, split: str, **options) -> EpisodeSplit:
     """Opens a split; arguments, result and errors as those of `rlds.open_split`."""
-    return rlds.open_split(directory, name, split, **options)
+    return _format(directory, name).open_split(directory, name, split, **options)
+
+
+def spec_of(directory: str | os.PathLike, name: str) -> DatasetSpec:
+    """The meaning of a dataset's features, as `open_split` takes it; see `rlds.spec_of`."""
+    return _format(directory, name).spec_of(directory, name)
 
 
 def split_names(place: Place) -> list[str]:
     """Splits that a dataset declares; DatasetError if it cannot say them."""
+    if _format(place.directory, place.name) is lerobot:
+        return list(read_info(Path(place.directory) / place.name).splits)
     return dataset_info.split_names(dataset_info.version_folder(*place))
 
 
@@ -46,11 +60,18 @@ def find_datasets(path: str | os.PathLike) -> list[Place]:
     found = [Place(str(folder), child.name) for child in inside if _is_dataset(child)]
     if not found:
         raise DatasetError(
-            f"{folder}: no dataset; expected NAME/VERSION/dataset_info.json (RLDS) below it, found "
-            f"{[child.name for child in inside][:20]}"
+            f"{folder}: no dataset; expected NAME/VERSION/dataset_info.json (RLDS) or NAME/meta/info.json "
+            f"(LeRobot) below it, found {[child.name for child in inside][:20]}"
         )
     return found
 
 
+def _format(directory, name):
+    """The module that reads a dataset; of one that is not there, the one whose error says so."""
+    if not is_remote(directory) and is_lerobot(Path(directory) / name):
+        return lerobot
+    return rlds
+
+
 def _is_dataset(folder):
-    return folder.is_dir() and any(folder.glob("*/dataset_info.json"))
+    return folder.is_dir() and (is_lerobot(folder) or any(folder.glob("*/dataset_info.json")))

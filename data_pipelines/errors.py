@@ -37,3 +37,9 @@ class NonFiniteError(RecordError):
     """An action or a state is NaN or Inf."""
 
     cause = "not_finite"
+
+
+class VideoFrameError(RecordError):
+    """A frame of a film cannot be decoded."""
+
+    cause = "video"

@@ -22,8 +22,8 @@ from data_pipelines import cache
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.frame import Preprocessing, prepare_depth
 from data_pipelines.prefetch import read_ahead
-from data_pipelines.rlds import RldsSplit
 from data_pipelines.running_statistics import RunningStatistics
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.trajectory import oriented
 from farsighted_jax.core.normalization import ArrayStatistics
 from farsighted_jax.core.spec import ActionSpec, to_dict
@@ -88,7 +88,7 @@ class SplitStatistics:
         return cls(np.concatenate([part.lengths for part in parts]), *arrays, dict(skipped))
 
 
-def split_statistics(split: RldsSplit, cache_dir: str | None = None) -> SplitStatistics:
+def split_statistics(split: EpisodeSplit, cache_dir: str | None = None) -> SplitStatistics:
     """Statistics of a split, from the cache if its content is the same.
 
     Args:
@@ -103,7 +103,9 @@ def split_statistics(split: RldsSplit, cache_dir: str | None = None) -> SplitSta
     return _unpacked(arrays)
 
 
-def action_statistics(split: RldsSplit, seen_E: np.ndarray, cache_dir: str | None = None) -> ArrayStatistics:
+def action_statistics(
+    split: EpisodeSplit, seen_E: np.ndarray, cache_dir: str | None = None
+) -> ArrayStatistics:
     """Statistics of the oriented actions of those episodes, bool[E], of a split with actions."""
 
     def measure():
@@ -184,7 +186,7 @@ def _unpacked(arrays):
 
 
 def depth_statistics(
-    split: RldsSplit, lengths: np.ndarray, camera: str = "primary", cache_dir: str | None = None
+    split: EpisodeSplit, lengths: np.ndarray, camera: str = "primary", cache_dir: str | None = None
 ) -> tuple[float, float]:
     """Mean and standard deviation of log depth (log m) over the valid pixels.
 

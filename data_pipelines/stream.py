@@ -16,13 +16,14 @@ import numpy as np
 
 from data_pipelines import mixture
 from data_pipelines.assemble import Assembler
+from data_pipelines.dataset import open_split
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
 from data_pipelines.prefetch import read_ahead
-from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.stored_codes import CodeFormat, common_format
 from data_pipelines.stream_settings import StreamSettings
 from data_pipelines.text_features import TextFeatures
@@ -311,7 +312,7 @@ def _text_features(settings, instructions, splits):
     return found
 
 
-def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
+def _with_depth(splits: Sequence[EpisodeSplit], settings: StreamSettings) -> bool:
     has = {split.name: bool(split.spec.camera(settings.camera).depth_key) for split in splits}
     if settings.depth == "on" and not all(has.values()):
         without = [name for name, has_depth in has.items() if not has_depth]

@@ -15,7 +15,7 @@ from data_pipelines.checks.survey import IMAGE_EPISODES, Survey, survey
 from data_pipelines.dataset import Place, open_split, split_names
 from data_pipelines.errors import DatasetError, NonFiniteError
 from data_pipelines.oddities import oddities, state_names
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 
 CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     episodes.check_damage,
@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     ranges.check_oddities,
     ranges.check_units,
     motion.check_jumps,
+    meaning.check_assumed,
     meaning.check_meaning,
     ranges.check_gripper_ends,
     meaning.check_gripper_polarity,
@@ -104,7 +105,7 @@ def validate(
     return Report(place, surveys, findings)
 
 
-def dataset_report(split: RldsSplit, max_episodes: int | None = None) -> dict[str, Any]:
+def dataset_report(split: EpisodeSplit, max_episodes: int | None = None) -> dict[str, Any]:
     """Reads an open split, at most so many episodes evenly spread, for `split_summary`."""
     return split_summary(survey(split, max_episodes=max_episodes or 0, image_episodes=IMAGE_EPISODES))
 

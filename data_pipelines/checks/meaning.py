@@ -16,6 +16,13 @@ GRIPPER_LAGS_S = (0.0, 0.2, 0.5, 1.0)
 RELATED, STRONG = 0.3, 0.6
 
 
+def check_assumed(survey: Survey) -> Iterator[Finding]:
+    """What the specification says without the dataset saying it."""
+    if survey.split.assumed:
+        mend = f"write its DatasetSpec as dataset_spec.json in {survey.split.directory}"
+        yield survey.finding(WARNING, "meaning", survey.split.assumed, mend)
+
+
 def check_meaning(survey: Survey) -> Iterator[Finding]:
     """Whether changes are changes and absolute values are absolute, axis by axis of the same name."""
     spec = survey.spec.action

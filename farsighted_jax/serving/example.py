@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.serving.observation import RawObservation
 
@@ -20,7 +20,7 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 CODE_TOLERANCE = 0.1
 
 
-def recorded_observations(split: RldsSplit, policy: Any, count: int) -> list[RawObservation]:
+def recorded_observations(split: EpisodeSplit, policy: Any, count: int) -> list[RawObservation]:
     """What a policy would have observed at the last steps of an episode.
 
     Args:
