@@ -57,7 +57,8 @@ def check_language(survey: Survey) -> Iterator[Finding]:
         return
     missing = [number for number, text in texts.items() if not text.strip()]
     if len(missing) == len(texts):
-        mend = "" if survey.spec.language_key else "name the feature in the specification's language_key"
+        known = bool(survey.spec.language_key)
+        mend = "" if known else "name the feature in language_key; beside a video, write a .txt of its name"
         yield survey.finding(NOTE, "language", "no episode has an instruction", mend)
         return
     if missing:

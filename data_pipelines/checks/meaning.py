@@ -19,7 +19,8 @@ RELATED, STRONG = 0.3, 0.6
 def check_assumed(survey: Survey) -> Iterator[Finding]:
     """What the specification says without the dataset saying it."""
     if survey.split.assumed:
-        mend = f"write its DatasetSpec as dataset_spec.json in {survey.split.directory}"
+        place = f"dataset_spec.json in {survey.split.directory}"
+        mend = f"save the specification that the card ends with, corrected, as {place}"
         yield survey.finding(WARNING, "meaning", survey.split.assumed, mend)
 
 

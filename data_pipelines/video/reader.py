@@ -37,7 +37,7 @@ def open_video(path: str | os.PathLike, fps: float | None = None) -> FrameFolder
     if fps is not None and not 0 < fps < math.inf:
         raise VideoError(f"{path}: fps is {fps}, expected a positive number")
     if path.is_dir():
-        return FrameFolder(path, _pictures(path), fps)
+        return FrameFolder(path, pictures(path), fps)
     if not path.is_file():
         raise VideoError(f"{path}: no such file or folder, expected a video file or a folder of pictures")
     if path.suffix.lower() in PICTURES:
@@ -52,11 +52,11 @@ def find_videos(folder: str | os.PathLike) -> list[Path]:
       VideoError: there is none.
     """
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and _pictures(folder)):
+    if folder.is_file() or (folder.is_dir() and pictures(folder)):
         return [folder]
     found = []
     for path in sorted(folder.iterdir(), key=_natural) if folder.is_dir() else ():
-        if path.suffix.lower() in FILMS or (path.is_dir() and _pictures(path)):
+        if path.suffix.lower() in FILMS or (path.is_dir() and pictures(path)):
             found.append(path)
     if not found:
         raise VideoError(f"{folder}: no video in it, expected files {FILMS} or folders of {PICTURES}")
@@ -125,7 +125,8 @@ def timed_frame(film: Film, times_L: np.ndarray, number: int) -> np.ndarray:
     return film.frame_at(times_L[number], gaps.min() / 4 if len(gaps) else 1e-3)
 
 
-def _pictures(folder):
+def pictures(folder: Path) -> list[Path]:
+    """Picture files directly in a folder, numbers in their names counted as numbers."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     return sorted((path for path in files if path.is_file()), key=_natural)
 
