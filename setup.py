@@ -36,6 +36,8 @@ BUILD = [
 ]
 PLOT = ["matplotlib>=3.9"]
 CONVERT = ["safetensors>=0.4", "huggingface_hub>=0.30"]
+# Tables of LeRobot datasets; PyAV decodes AV1 films, which OpenCV does not.
+LEROBOT = ["pyarrow>=15", "av>=14"]
 # Pieces of words for T5; "bytes" needs nothing.
 TEXT = ["tokenizers>=0.21"]
 # The reference that converted networks are compared with; never imported outside tests. The plain index gives
@@ -47,12 +49,23 @@ EXTRAS = {
     "gcs": ["gcsfs>=2024.6"],
     "convert": CONVERT,
     "text": TEXT,
+    "lerobot": LEROBOT,
     "parity": PARITY,
     "serve": ["websockets>=13", "msgpack>=1.0.8"],
     "sim": ["metaworld==3.1.1", "packaging"],
     "plot": PLOT,
     "tensorboard": ["tensorboardX>=2.6"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "rlds==0.1.8", *BUILD, *CONVERT, *PLOT, *TEXT],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "ruff>=0.8",
+        "rlds==0.1.8",
+        *BUILD,
+        *CONVERT,
+        *PLOT,
+        *TEXT,
+        *LEROBOT,
+    ],
     # Accelerators: jax itself is told which backend to bring.
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],
     "cuda13": ["jax[cuda13]>=0.10,<0.12"],

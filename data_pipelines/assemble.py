@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,7 +101,7 @@ class Assembler:
         ids: Sequence[int],
         augmentation: Augmentation = NO_AUGMENTATION,
         scale: int = 0,
-    ) -> int:
+    ) -> Counter[str]:
         """Fills a row that `empty` made.
 
         With on_corrupt="skip", a frame that cannot be read stays masked; without
@@ -114,7 +115,7 @@ class Assembler:
           scale: which of the source's keyframes, an index into `Source.steps`.
 
         Returns:
-          Number of frames that could not be read.
+          Cause (`RecordError.cause`) -> frames that could not be read.
 
         Raises:
           RecordError: a record or an image that cannot be read (on_corrupt="strict"), or a
@@ -129,29 +130,29 @@ class Assembler:
         strict = source.split.on_corrupt == "strict"
         try:
             episode = source.split.episode(number)
-        except RecordError:
+        except RecordError as error:
             if strict:
                 raise
-            return int(window.valid.sum())
-        read_T = window.valid.copy()
+            return Counter({error.cause: int(window.valid.sum())})
+        read_T, unread = window.valid.copy(), Counter()
         for k in np.flatnonzero(window.valid):
             try:
                 out = {name: batch[name][row, k] for name in FRAME_FIELDS if name in batch}
                 step = int(window.frames[k])
                 self._frames.write(out, source, episode, step, source.camera, augmentation)
-            except RecordError:
+            except RecordError as error:
                 if strict:
                     raise
                 read_T[k] = False
-        num_unread = int(window.valid.sum() - read_T.sum())
-        if num_unread:
+                unread[error.cause] += 1
+        if unread:
             window = self._masked(batch, row, window, read_T & read_T[0])
         batch["frame_valid"][row], batch["time_s"][row] = window.valid, window.time_s
         if window.valid[0]:
             self._write_numbers(batch, row, source, episode, window)
             if source.cameras:
-                num_unread += write_history(batch, row, source, episode, start, augmentation, self._frames)
-        return num_unread
+                unread += write_history(batch, row, source, episode, start, augmentation, self._frames)
+        return unread
 
     def _masked(self, batch, row, window, valid_T):
         for name in FRAME_FIELDS:

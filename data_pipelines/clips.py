@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from data_pipelines.errors import DatasetError
-from data_pipelines.frame import FrameError, Preprocessing, decode_rgb, prepare_depth, prepare_rgb
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.frame import FrameError, Preprocessing, prepare_depth, prepare_rgb
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.trajectory import keyframe_steps, keyframe_window
 from farsighted_jax.core.normalization import normalize_depth
 
@@ -58,7 +58,7 @@ class EpisodeFrames:
 
     def __init__(
         self,
-        split: RldsSplit,
+        split: EpisodeSplit,
         number: int,
         *,
         camera: str = "primary",
@@ -92,7 +92,7 @@ class EpisodeFrames:
         for row, step in enumerate(frames):
             key = camera.rgb_key
             try:
-                image_HWC = decode_rgb(self._episode.rgb_bytes(step, camera.name))
+                image_HWC = self._episode.rgb(step, camera.name)
                 prepare_rgb(image_HWC, preprocessing, rotate_180=camera.rotate_180, out=batch["rgb"][row])
                 if self.depth_constants is not None:
                     key = camera.depth_key

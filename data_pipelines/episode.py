@@ -13,6 +13,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.errors import NonFiniteError, RecordError
 from data_pipelines.features import Features
+from data_pipelines.frame import FrameError, decode_rgb
 from farsighted_jax.core.spec import CameraSpec, DatasetSpec
 
 _ROLES = ("primary", "secondary", "wrist")
@@ -145,6 +146,14 @@ class Episode:
         spec = self._camera(camera)
         return b"" if spec is None else bytes(self._column(spec.rgb_key)[self._checked(step)])
 
+    def rgb(self, step: int, camera: str = "primary") -> np.ndarray:
+        """The image of a step as it is stored, uint8[H, W, 3]; RecordError if it cannot be decoded."""
+        try:
+            return decode_rgb(self.rgb_bytes(step, camera))
+        except FrameError as error:
+            spec = self._camera(camera)
+            raise self.error(step, spec.rgb_key if spec else camera, str(error)) from error
+
     def depth(self, step: int, camera: str = "primary") -> np.ndarray | None:
         """The stored depth map of a step.
 
@@ -163,6 +172,11 @@ class Episode:
             what = f"step {step}, key {spec.depth_key!r}"
             stored = self._guarded(lambda: leaf.decode_example_np(stored), what)
         return np.asarray(stored, np.float32).reshape(stored.shape[:2])
+
+    @property
+    def timestamps(self) -> np.ndarray | None:
+        """Seconds of each step, float64[L], where the dataset says them: RLDS does not."""
+        return None
 
     @property
     def metadata(self) -> dict[str, Any]:

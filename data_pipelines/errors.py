@@ -14,7 +14,10 @@ class RecordError(DatasetError):
       path: the record file.
       record: number of the record in that file, or None for the whole file.
       reason: what is wrong, without the place.
+      cause: one word for the kind of fault, by which skipped episodes are counted.
     """
+
+    cause = "damaged"
 
     def __init__(self, path: str, record: int | None, reason: str, context: str = ""):
         self.path, self.record, self.reason = str(path), record, reason
@@ -32,3 +35,11 @@ class TokenizerError(DatasetError):
 
 class NonFiniteError(RecordError):
     """An action or a state is NaN or Inf."""
+
+    cause = "not_finite"
+
+
+class VideoFrameError(RecordError):
+    """A frame of a film cannot be decoded."""
+
+    cause = "video"

@@ -13,7 +13,6 @@ from data_pipelines.frame import (
     Augmentation,
     FrameError,
     Preprocessing,
-    decode_rgb,
     prepare_depth,
     prepare_rgb,
 )
@@ -60,7 +59,7 @@ class FrameWriter:
         """
         key = camera.rgb_key
         try:
-            image_HWC = decode_rgb(episode.rgb_bytes(step, camera.name))
+            image_HWC = episode.rgb(step, camera.name)
             for name, draw in (("rgb", augmentation), ("plain_rgb", Augmentation())):
                 if name in out:
                     prepare_rgb(

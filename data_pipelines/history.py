@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -39,7 +40,7 @@ def write_history(
     start: int,
     augmentation: Augmentation,
     frames: FrameWriter,
-) -> int:
+) -> Counter[str]:
     """Fills the history of a row of zeros whose frame 0 the clip holds already.
 
     Frames before the episode's begin and cameras that the dataset lacks stay
@@ -55,12 +56,12 @@ def write_history(
       frames: makes the images.
 
     Returns:
-      Number of frames that could not be read.
+      Cause (`RecordError.cause`) -> frames that could not be read.
 
     Raises:
       RecordError: an image that cannot be read (on_corrupt="strict").
     """
-    fields, num_unread = _fields(batch), 0
+    fields, unread = _fields(batch), Counter()
     for r, back in enumerate(source.history):
         for p, camera in enumerate(source.cameras):
             if camera is None or start < back:
@@ -72,15 +73,15 @@ def write_history(
             else:
                 try:
                     frames.write(out, source, episode, start - back, camera, augmentation)
-                except RecordError:
+                except RecordError as error:
                     if source.split.on_corrupt == "strict":
                         raise
-                    num_unread += 1
+                    unread[error.cause] += 1
                     for array in out.values():
                         array[...] = 0
                     continue
             batch["history_valid"][row, r, p] = True
-    return num_unread
+    return unread
 
 
 def _fields(clip):

@@ -11,11 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterator
 
 import numpy as np
-from etils import epath
 
 from data_pipelines import dataset_info, record_index
 from data_pipelines.episode import Episode, EpisodeParser
@@ -23,10 +20,9 @@ from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.features import check_spec, load_features
 from data_pipelines.oxe import registry
 from data_pipelines.records import RecordFiles
+from data_pipelines.split import EpisodeSplit
+from data_pipelines.stored_spec import stored_spec
 from farsighted_jax.core import spec as spec_lib
-
-MAX_SKIPPED = 0.1
-_POLICIES = ("strict", "skip")
 
 
 def open_split(
@@ -50,7 +46,7 @@ def open_split(
         dataset_info.json, else the registry's.
       version: e.g. "1.0.0"; the newest if None.
       on_corrupt: "strict" raises at the first damaged record; "skip" leaves it
-        out and counts it, up to `MAX_SKIPPED` of the split.
+        out and counts it, up to `split.MAX_SKIPPED` of the split.
       cache_dir: where derived files go, see `cache.cache_path`.
 
     Raises:
@@ -59,14 +55,12 @@ def open_split(
         is missing or not as the specification says.
       RecordError: a damaged file, with on_corrupt="strict".
     """
-    if on_corrupt not in _POLICIES:
-        raise DatasetError(f"on_corrupt {on_corrupt!r} is not one of {_POLICIES}")
     base, bounds = dataset_info.split_range(split)
     folder = dataset_info.version_folder(os.fspath(directory), name, version)
     files = dataset_info.split_files(folder, base)
     features_text = dataset_info.read_text(folder, "features.json")
     features = load_features(features_text, os.path.join(folder, "features.json"))
-    spec = spec or _stored_spec(folder) or registry.spec_for(name)
+    spec = spec or stored_spec(folder) or registry.spec_for(name)
     check_spec(features, spec, name)
     indexes, stats = record_index.load_or_build(folder, base, files.names, files.file_format, cache_dir)
     _check_counts(folder, files, indexes, on_corrupt)
@@ -96,77 +90,27 @@ def spec_of(directory: str | os.PathLike, name: str) -> spec_lib.DatasetSpec:
         if name in registry.SPECS:
             return registry.spec_for(name)
         raise
-    return _stored_spec(folder) or registry.spec_for(name)
+    return stored_spec(folder) or registry.spec_for(name)
 
 
-class RldsSplit:
-    """The episodes of a split, by number; safe to read from threads.
-
-    Attributes:
-      spec: meaning of the features.
-      name: dataset name.
-      version: e.g. "1.0.0".
-      split: split or slice as asked for.
-      directory: folder of the version.
-      num_episodes: episodes E, damaged ones included.
-      first_episode: number of the first in the whole split, 0 unless this is a slice.
-      fingerprint: hex digest over file names, sizes, record places and stored
-        checksums, features, specification and slice; independent of where the dataset lies.
-      whole_fingerprint: the `fingerprint` of the whole split.
-      on_corrupt: "strict" or "skip".
-    """
+class RldsSplit(EpisodeSplit):
+    """The episodes of a split of record files."""
 
     def __init__(self, *, spec, name, split, directory, records, parser, episodes, on_corrupt, content):
         """Use `open_split`."""
-        self.spec, self.name, self.split, self.directory = spec, name, split, directory
-        self.version = os.path.basename(directory)
-        self.on_corrupt = on_corrupt
-        self.first_episode, end = episodes
-        self.num_episodes = end - self.first_episode
         meaning = json.dumps(spec_lib.to_dict(spec), sort_keys=True)
-        self.fingerprint = _digest(content, meaning, str(episodes))
-        self.whole_fingerprint = _digest(content, meaning, str((0, len(records))))
+        super().__init__(
+            spec=spec,
+            name=name,
+            split=split,
+            directory=directory,
+            version=os.path.basename(directory),
+            episodes=episodes,
+            num_whole=len(records),
+            on_corrupt=on_corrupt,
+            content=(content, meaning),
+        )
         self._records, self._parser = records, parser
-        self._skipped: dict[int, str] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return self.num_episodes
-
-    @property
-    def skipped(self) -> dict[int, str]:
-        """Episodes found damaged so far: number -> reason. Empty with on_corrupt="strict"."""
-        with self._lock:
-            return dict(self._skipped)
-
-    def episode(self, number: int) -> Episode:
-        """Reads episode `number`, checked.
-
-        Raises:
-          RecordError: it is damaged, with either policy; with "skip" it is counted too.
-          DatasetError: with "skip", more than `MAX_SKIPPED` of the split is damaged.
-          IndexError: no such number.
-        """
-        if not 0 <= number < self.num_episodes:
-            raise IndexError(
-                f"episode {number} is not within 0..{self.num_episodes - 1} of {self.name}:{self.split}"
-            )
-        try:
-            return self._read(number)
-        except RecordError as error:
-            self._count(number, error)
-            raise
-
-    def episodes(self) -> Iterator[Episode]:
-        """All episodes in order; with "skip" without the damaged ones."""
-        for number in range(self.num_episodes):
-            try:
-                episode = self.episode(number)
-            except RecordError:
-                if self.on_corrupt == "strict":
-                    raise
-                continue
-            yield episode
 
     def _read(self, number):
         place = self._records.place(self.first_episode + number)
@@ -175,28 +119,6 @@ class RldsSplit:
         except RecordError as error:
             raise error.within(f"dataset {self.name!r}, episode {number}") from error
         return Episode(self._parser, record, number, place)
-
-    def _count(self, number, error):
-        if self.on_corrupt == "strict":
-            return
-        with self._lock:
-            self._skipped[number] = str(error)
-            damaged = len(self._skipped)
-        if damaged > max(1, MAX_SKIPPED * self.num_episodes):
-            raise DatasetError(
-                f"dataset {self.name!r}, split {self.split!r}: {damaged} of {self.num_episodes} episodes are "
-                f"damaged, more than the {MAX_SKIPPED:.0%} that may be skipped; the last: {error}"
-            ) from error
-
-
-def _stored_spec(folder):
-    path = epath.Path(folder) / "dataset_spec.json"
-    if not path.exists():
-        return None
-    try:
-        return spec_lib.dataset_spec(json.loads(dataset_info.read_text(folder, "dataset_spec.json")))
-    except (json.JSONDecodeError, spec_lib.SpecError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{os.fspath(path)}: no DatasetSpec: {error}") from error
 
 
 def _check_counts(folder, files, indexes, on_corrupt):
@@ -216,7 +138,3 @@ def _content(name, files, indexes, stats, features_text):
         for array in (index.offsets, index.lengths, index.checksums):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _digest(*texts):
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.statistics import action_statistics, depth_statistics, split_statistics
 from data_pipelines.stored_codes import StoredCodes
 from data_pipelines.stream_settings import StreamSettings
@@ -37,7 +37,7 @@ class Source:
       codes: its labels, or None.
     """
 
-    split: RldsSplit
+    split: EpisodeSplit
     camera: CameraSpec
     steps: tuple[tuple[int, ...], ...]
     lengths: np.ndarray
@@ -52,7 +52,7 @@ class Source:
 
 
 def open_source(
-    split: RldsSplit,
+    split: EpisodeSplit,
     settings: StreamSettings,
     train: bool,
     with_depth: bool,
@@ -91,6 +91,7 @@ def open_source(
         "num_episodes": len(found.lengths),
         "num_steps": int(found.lengths.sum()),
         "num_skipped": found.num_skipped,
+        "skipped": dict(found.skipped),
     }
     roles = {each.name: each for each in spec.cameras}
     source = Source(
@@ -110,7 +111,7 @@ def open_source(
     return source, statistics
 
 
-def seen_episodes(split: RldsSplit, windows_E: np.ndarray, fraction: float) -> np.ndarray:
+def seen_episodes(split: EpisodeSplit, windows_E: np.ndarray, fraction: float) -> np.ndarray:
     """Whose actions are seen where only a share of them is, bool[E].
 
     A hash of dataset and episode number puts the episodes in an order, whose

@@ -1,32 +1,39 @@
 """Statistics of a split: one pass over actions and states, without images, kept in a cache.
 
-The pass also yields the episode lengths that windows are counted from. Depth
-constants need images; they come from a bounded, evenly spaced sample of frames.
+The pass also yields the episode lengths that windows are counted from. Blocks of
+episodes are read by threads and merged in their order, so that the result does
+not depend on how many there are. Depth constants need images; they come from a
+bounded, evenly spaced sample of frames.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from data_pipelines import cache
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.frame import Preprocessing, prepare_depth
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.prefetch import read_ahead
+from data_pipelines.running_statistics import RunningStatistics
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.trajectory import oriented
 from farsighted_jax.core.normalization import ArrayStatistics
-from farsighted_jax.core.spec import to_dict
+from farsighted_jax.core.spec import ActionSpec, to_dict
 
-_LAYOUT = 1
-# Quantiles are exact up to this many rows; beyond it, of every 2nd, 4th, 8th ... row.
-MAX_ROWS = 2_000_000
 MAX_DEPTH_FRAMES = 64
+
+_LAYOUT = 2
+_BLOCK = 32
+_READERS = 4
+_TIMEOUT_S = 600.0
 
 
 class StatisticsError(DatasetError):
@@ -39,74 +46,49 @@ class SplitStatistics:
 
     Attributes:
       lengths: int32[E] steps of each episode; 0 for a damaged one that was skipped.
-      action: of the oriented actions (see `trajectory.oriented`), or None without actions.
-      state: of the proprioception, or None without it.
-      num_skipped: episodes left out because they are damaged or hold a NaN or Inf.
+      actions: of the oriented actions (see `trajectory.oriented`), or None without actions.
+      states: of the proprioception, or None without it.
+      skipped: cause (`RecordError.cause`) -> episodes that were left out for it.
     """
 
     lengths: np.ndarray
-    action: ArrayStatistics | None
-    state: ArrayStatistics | None
-    num_skipped: int = 0
+    actions: RunningStatistics | None
+    states: RunningStatistics | None
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
-        arrays = {
-            name: array and array.to_dict()
-            for name, array in (("action", self.action), ("state", self.state))
-        }
-        return {"lengths": self.lengths.tolist(), **arrays, "num_skipped": self.num_skipped}
+    @functools.cached_property
+    def action(self) -> ArrayStatistics | None:
+        """Mean, spread, range and quantiles of each action dimension."""
+        return self.actions and self.actions.result()
+
+    @functools.cached_property
+    def state(self) -> ArrayStatistics | None:
+        """The same of the proprioception."""
+        return self.states and self.states.result()
+
+    @property
+    def num_skipped(self) -> int:
+        """Episodes left out because they are damaged or hold a NaN or Inf."""
+        return sum(self.skipped.values())
+
+    def groups(self, spec: ActionSpec) -> dict[str, ArrayStatistics]:
+        """Statistics of the action's groups ("translation", "gripper", ...), each as of one dimension."""
+        if self.actions is None:
+            return {}
+        names = dict.fromkeys(spec.groups)
+        return {g: self.actions.pooled([i for i, of in enumerate(spec.groups) if of == g]) for g in names}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SplitStatistics:
-        """Inverse of `to_dict`."""
-        action, state = (values[n] and ArrayStatistics.from_dict(values[n]) for n in ("action", "state"))
-        return cls(np.asarray(values["lengths"], np.int32), action, state, values["num_skipped"])
+    def merged(cls, parts: Sequence[SplitStatistics]) -> SplitStatistics:
+        """Statistics of several splits, or datasets with the same action and state, after each other."""
+        skipped: Counter[str] = Counter()
+        for part in parts:
+            skipped.update(part.skipped)
+        arrays = (_merged([getattr(part, name) for part in parts]) for name in ("actions", "states"))
+        return cls(np.concatenate([part.lengths for part in parts]), *arrays, dict(skipped))
 
 
-class RunningStatistics:
-    """Mean, spread, range and quantiles of rows that come in pieces, in bounded memory."""
-
-    def __init__(self, max_rows: int = MAX_ROWS):
-        self._max_rows = max_rows
-        self._stride, self._kept, self._pieces = 1, 0, []
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._min, self._max = np.inf, -np.inf
-
-    def add(self, x_BM: np.ndarray) -> None:
-        """Adds finite rows float[B, M]."""
-        x_BM = np.asarray(x_BM, np.float64)
-        if not len(x_BM):
-            return
-        first = -self._count % self._stride
-        self._keep(x_BM[first :: self._stride].astype(np.float32))
-        # Chan's update: sums of squares about the mean, without cancellation.
-        total = self._count + len(x_BM)
-        mean, shift = x_BM.mean(0), x_BM.mean(0) - self._mean
-        self._squares = (
-            self._squares + ((x_BM - mean) ** 2).sum(0) + shift**2 * self._count * len(x_BM) / total
-        )
-        self._mean = self._mean + shift * len(x_BM) / total
-        self._count = total
-        self._min, self._max = np.minimum(self._min, x_BM.min(0)), np.maximum(self._max, x_BM.max(0))
-
-    def result(self) -> ArrayStatistics | None:
-        """Statistics of everything added, None if nothing was."""
-        if not self._count:
-            return None
-        q01, q99 = np.quantile(np.concatenate(self._pieces).astype(np.float64), [0.01, 0.99], axis=0)
-        std = np.sqrt(self._squares / self._count)
-        return ArrayStatistics(self._mean, std, q01, q99, self._min, self._max, self._count)
-
-    def _keep(self, rows_BM):
-        self._pieces.append(rows_BM)
-        self._kept += len(rows_BM)
-        while self._kept > self._max_rows:
-            self._pieces = [np.concatenate(self._pieces)[::2]]
-            self._stride, self._kept = self._stride * 2, len(self._pieces[0])
-
-
-def split_statistics(split: RldsSplit, cache_dir: str | None = None) -> SplitStatistics:
+def split_statistics(split: EpisodeSplit, cache_dir: str | None = None) -> SplitStatistics:
     """Statistics of a split, from the cache if its content is the same.
 
     Args:
@@ -117,39 +99,94 @@ def split_statistics(split: RldsSplit, cache_dir: str | None = None) -> SplitSta
       RecordError: a damaged episode, or a NaN or Inf in one (with on_corrupt="strict").
       DatasetError: too many damaged episodes (with "skip").
     """
-    values = _cached(split, f"statistics-{split.on_corrupt}", cache_dir, lambda: _measured(split).to_dict())
-    return SplitStatistics.from_dict(values)
+    arrays = _cached(split, f"statistics-{split.on_corrupt}", cache_dir, lambda: _packed(_measured(split)))
+    return _unpacked(arrays)
 
 
-def action_statistics(split: RldsSplit, seen_E: np.ndarray, cache_dir: str | None = None) -> ArrayStatistics:
+def action_statistics(
+    split: EpisodeSplit, seen_E: np.ndarray, cache_dir: str | None = None
+) -> ArrayStatistics:
     """Statistics of the oriented actions of those episodes, bool[E], of a split with actions."""
 
     def measure():
-        action = RunningStatistics()
-        for number in np.flatnonzero(seen_E):
-            action.add(oriented(split.episode(int(number)).actions, split.spec.action))
-        return action.result().to_dict()
+        measured = _measured(split, np.flatnonzero(seen_E).tolist())
+        return {name: np.asarray(value) for name, value in dataclasses.asdict(measured.action).items()}
 
     kind = f"actions-{hashlib.sha256(seen_E.tobytes()).hexdigest()[:16]}"
     return ArrayStatistics.from_dict(_cached(split, kind, cache_dir, measure))
 
 
-def _measured(split):
-    lengths = np.zeros(split.num_episodes, np.int32)
-    action, state = RunningStatistics(), RunningStatistics()
-    num_read = 0
-    for episode in split.episodes():
-        num_read += 1
-        lengths[episode.index] = episode.num_steps
+def _measured(split, numbers: Sequence[int] | None = None) -> SplitStatistics:
+    numbers = range(split.num_episodes) if numbers is None else numbers
+    blocks = [(first, numbers[first : first + _BLOCK]) for first in range(0, len(numbers), _BLOCK)]
+    ahead = read_ahead(
+        lambda block: _block(split, *block),
+        blocks,
+        readers=_READERS,
+        prefetch=2 * _READERS,
+        timeout_s=_TIMEOUT_S,
+    )
+    lengths, skipped = np.zeros(split.num_episodes, np.int32), Counter()
+    running = RunningStatistics(), RunningStatistics()
+    for _, (found, causes, parts) in ahead:
+        for number, length in found.items():
+            lengths[number] = length
+        skipped.update(causes)
+        for whole, part in zip(running, parts, strict=True):
+            whole.merge(part)
+    return SplitStatistics(lengths, *(whole if whole.count else None for whole in running), dict(skipped))
+
+
+def _block(split, seed, numbers):
+    """Lengths of the readable episodes, why others were skipped, and statistics of actions and states."""
+    lengths, skipped = {}, Counter()
+    actions, states = RunningStatistics([seed, 0]), RunningStatistics([seed, 1])
+    for number in numbers:
+        try:
+            episode = split.episode(number)
+        except RecordError as error:
+            if split.on_corrupt == "strict":
+                raise
+            skipped[error.cause] += 1
+            continue
+        lengths[number] = episode.num_steps
         if episode.actions is not None:
-            action.add(oriented(episode.actions, split.spec.action))
+            actions.add(oriented(episode.actions, split.spec.action))
         if episode.states is not None:
-            state.add(episode.states)
-    return SplitStatistics(lengths, action.result(), state.result(), split.num_episodes - num_read)
+            states.add(episode.states)
+    return lengths, skipped, (actions, states)
+
+
+def _merged(parts):
+    """The parts that have rows as one, or None."""
+    whole = RunningStatistics()
+    for part in filter(None, parts):
+        whole.merge(part)
+    return whole if whole.count else None
+
+
+def _packed(statistics):
+    arrays = {"lengths": statistics.lengths}
+    arrays |= {f"skipped/{cause}": np.asarray(number) for cause, number in statistics.skipped.items()}
+    for name in ("actions", "states"):
+        if running := getattr(statistics, name):
+            arrays |= {f"{name}/{key}": array for key, array in running.to_arrays().items()}
+    return arrays
+
+
+def _unpacked(arrays):
+    parts: dict[str, dict[str, np.ndarray]] = {"actions": {}, "states": {}, "skipped": {}}
+    for key, array in arrays.items():
+        part, _, name = key.partition("/")
+        if name:
+            parts[part][name] = array
+    running = (parts[n] and RunningStatistics.from_arrays(parts[n]) or None for n in ("actions", "states"))
+    skipped = {cause: int(number) for cause, number in parts["skipped"].items()}
+    return SplitStatistics(arrays["lengths"], *running, skipped)
 
 
 def depth_statistics(
-    split: RldsSplit, lengths: np.ndarray, camera: str = "primary", cache_dir: str | None = None
+    split: EpisodeSplit, lengths: np.ndarray, camera: str = "primary", cache_dir: str | None = None
 ) -> tuple[float, float]:
     """Mean and standard deviation of log depth (log m) over the valid pixels.
 
@@ -167,25 +204,31 @@ def depth_statistics(
     """
 
     def measure():
-        return dict(zip(("center", "scale"), _log_depth(split, lengths, camera), strict=True))
+        return dict(
+            zip(("center", "scale"), map(np.asarray, _log_depth(split, lengths, camera)), strict=True)
+        )
 
-    values = _cached(split, f"depth-{camera}", cache_dir, measure)
-    return values["center"], values["scale"]
+    arrays = _cached(split, f"depth-{camera}", cache_dir, measure)
+    return float(arrays["center"]), float(arrays["scale"])
 
 
 def _log_depth(split, lengths, camera):
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    values = []
-    for flat in np.unique(np.linspace(0, total - 1, min(total, MAX_DEPTH_FRAMES)).round().astype(np.int64)):
+
+    def valid_metres(flat):
         index = int(np.searchsorted(ends, flat, side="right"))
         try:
             depth_HW = split.episode(index).depth(int(flat - ends[index] + lengths[index]), camera)
         except RecordError:
             if split.on_corrupt == "strict":
                 raise
-            continue
-        values.append(_valid_metres(depth_HW, split.spec.camera(camera)))
+            return None
+        return _valid_metres(depth_HW, split.spec.camera(camera))
+
+    chosen = np.unique(np.linspace(0, total - 1, min(total, MAX_DEPTH_FRAMES)).round().astype(np.int64))
+    ahead = read_ahead(valid_metres, chosen, readers=_READERS, prefetch=2 * _READERS, timeout_s=_TIMEOUT_S)
+    values = [metres for _, metres in ahead if metres is not None]
     metres = np.concatenate(values) if values else np.zeros(0)
     if not len(metres):
         raise StatisticsError(
@@ -202,20 +245,19 @@ def _valid_metres(depth_HW, camera):
     return depth_m[valid]
 
 
-def _cached(split, kind: str, cache_dir: str | None, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _cached(
+    split, kind: str, cache_dir: str | None, measure: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     name = re.sub(r"[^\w-]+", "_", split.split)
-    place = cache.cache_path(split.directory, f"{name}-{kind}.json", cache_dir)
+    place = cache.cache_path(split.directory, f"{name}-{kind}.npz", cache_dir)
     content = json.dumps([_LAYOUT, split.fingerprint, to_dict(split.spec)], sort_keys=True)
     key = hashlib.sha256(content.encode()).hexdigest()
-    try:
-        stored = json.loads(place.read_text())
-        if stored.get("key") == key:
-            return stored["values"]
-    except (OSError, ValueError, AttributeError, KeyError):
-        pass
+    stored = cache.read_arrays(place)
+    if stored is not None and str(stored.pop("key", "")) == key:
+        return stored
     values = measure()
     try:
-        cache.write_atomically(place, json.dumps({"key": key, "values": values}).encode())
+        cache.write_arrays(place, {"key": np.asarray(key), **values})
     except OSError:
         # A cache that cannot be written costs time at the next start, nothing else.
         pass

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.code_dataset import CodeReader, LabelError
 from data_pipelines.dataset_info import split_range
 from data_pipelines.errors import DatasetError
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from farsighted_jax.core.config import difference
 
 # Episodes whose codes are kept: a code is a few bytes, parsing an episode's takes longer than its images.
@@ -41,7 +41,9 @@ class StoredCodes:
       format: see `CodeFormat`.
     """
 
-    def __init__(self, directory: str | os.PathLike, split: RldsSplit, camera: str, steps: tuple[int, ...]):
+    def __init__(
+        self, directory: str | os.PathLike, split: EpisodeSplit, camera: str, steps: tuple[int, ...]
+    ):
         """Opens the labels of a split and compares them with it.
 
         Args:

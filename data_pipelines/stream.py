@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from data_pipelines import mixture
 from data_pipelines.assemble import Assembler
+from data_pipelines.dataset import open_split
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
 from data_pipelines.prefetch import read_ahead
-from data_pipelines.rlds import RldsSplit, open_split
 from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.stored_codes import CodeFormat, common_format
 from data_pipelines.stream_settings import StreamSettings
 from data_pipelines.text_features import TextFeatures
@@ -170,12 +172,15 @@ class Stream:
             name: _fingerprint(source, self.text_features) for name, source in sources.items()
         }
         self.fingerprint = _digest(self.fingerprints)
-        self._num_unread, self._lock = 0, threading.Lock()
+        self._unread, self._lock = {name: Counter() for name in sources}, threading.Lock()
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What was left out: per dataset at opening; since then frames not read, and texts (if read) cut."""
-        counts: dict[str, Any] = {"unread_frames": self._num_unread}
+        """What was left out and why: per dataset at opening, frames since then; and texts (if read) cut."""
+        with self._lock:
+            unread = {name: dict(found) for name, found in self._unread.items()}
+        total = sum(sum(found.values()) for found in unread.values())
+        counts: dict[str, Any] = {"unread_frames": total}
         if self._assembler.instructions:
             counts |= self._assembler.instructions.counts
         for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
@@ -185,9 +190,11 @@ class Stream:
                 "episodes": len(lengths),
                 "windows": int(windows.sum()),
                 "episodes_skipped": skipped,
+                "episodes_skipped_for": self.statistics[name]["skipped"],
                 "episodes_empty": int((lengths == 0).sum()) - skipped,
                 "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
                 "episodes_left_out_of_groups": epochs.num_left_out,
+                "unread_frames_for": unread[name],
             }
             if not source.seen.all():
                 counts[name]["episodes_with_actions"] = int(source.seen.sum())
@@ -262,10 +269,10 @@ class Stream:
             augmentation, scale = NO_AUGMENTATION, 0
             if step is not None:
                 augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
-            num_unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
-            if num_unread:
+            unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
+            if unread:
                 with self._lock:
-                    self._num_unread += num_unread
+                    self._unread[self.names[row_ids[0]]] += unread
         return batch
 
     def _draws(self, sample):
@@ -305,7 +312,7 @@ def _text_features(settings, instructions, splits):
     return found
 
 
-def _with_depth(splits: Sequence[RldsSplit], settings: StreamSettings) -> bool:
+def _with_depth(splits: Sequence[EpisodeSplit], settings: StreamSettings) -> bool:
     has = {split.name: bool(split.spec.camera(settings.camera).depth_key) for split in splits}
     if settings.depth == "on" and not all(has.values()):
         without = [name for name, has_depth in has.items() if not has_depth]

@@ -20,7 +20,7 @@ import numpy as np
 from data_pipelines.cache import is_remote, write_atomically
 from data_pipelines.dataset_info import split_range
 from data_pipelines.errors import DatasetError
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from farsighted_jax.core.config import difference
 
 ABOUT = "text_features.json"
@@ -93,7 +93,7 @@ class TextFeatures:
     def __contains__(self, key: str) -> bool:
         return key in self._files
 
-    def check_source(self, split: RldsSplit) -> None:
+    def check_source(self, split: EpisodeSplit) -> None:
         """Refuses a split whose instructions are not all there.
 
         Raises:
@@ -172,7 +172,7 @@ class TextFeatureWriter:
         self.keys |= set(vectors)
         self._write_about()
 
-    def add_source(self, split: RldsSplit) -> None:
+    def add_source(self, split: EpisodeSplit) -> None:
         """Declares that all instructions of a whole split are there."""
         self._about["sources"][split.whole_fingerprint] = f"{split.name}:{split.split}"
         self._write_about()

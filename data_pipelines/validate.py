@@ -1,55 +1,128 @@
-"""What a split holds and what is odd about it, as one JSON-able report."""
+"""What a dataset holds and what is wrong with it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
-from data_pipelines.episode import Episode
-from data_pipelines.errors import NonFiniteError, RecordError
-from data_pipelines.rlds import RldsSplit
-from farsighted_jax.core.normalization import array_statistics
-from farsighted_jax.core.spec import ActionSpec
+from data_pipelines.checks import episodes, images, meaning, motion, ranges
+from data_pipelines.checks.finding import ERROR, SEVERITIES, Finding
+from data_pipelines.checks.survey import IMAGE_EPISODES, Survey, survey
+from data_pipelines.dataset import Place, open_split, split_names
+from data_pipelines.errors import DatasetError, NonFiniteError
+from data_pipelines.oddities import oddities, state_names
+from data_pipelines.split import EpisodeSplit
 
-_STILL = 0.01
+CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
+    episodes.check_damage,
+    episodes.check_lengths,
+    motion.check_rate,
+    motion.check_speed,
+    images.check_images,
+    images.check_depth,
+    ranges.check_oddities,
+    ranges.check_units,
+    motion.check_jumps,
+    meaning.check_assumed,
+    meaning.check_meaning,
+    ranges.check_gripper_ends,
+    meaning.check_gripper_polarity,
+    episodes.check_language,
+    motion.check_idle,
+)
+MAX_EPISODES = 10_000
 _MAX_LISTED = 10
+_KINDS = ("min", "max", "mean", "std", "q01", "q99")
 
 
-def dataset_report(split: RldsSplit, max_episodes: int | None = None) -> dict[str, Any]:
-    """Reads a split and reports its content.
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was found in one dataset.
 
-    Of the images, the first and the last step of each episode are decoded. A
-    damaged episode is counted and its reason listed, not raised, if the split
-    was opened with on_corrupt="strict".
+    Attributes:
+      place: where it lies.
+      surveys: what was seen of each split that could be opened.
+      findings: the gravest first.
+    """
+
+    place: Place
+    surveys: list[Survey]
+    findings: list[Finding]
+
+    def of(self, severity: str) -> list[Finding]:
+        """Findings of one severity."""
+        return [finding for finding in self.findings if finding.severity == severity]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "dataset": self.place.name,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "splits": {seen.split.split: split_summary(seen) for seen in self.surveys},
+        }
+
+
+def validate(
+    place: Place,
+    splits: Sequence[str] = (),
+    *,
+    max_episodes: int = MAX_EPISODES,
+    every_image: bool = False,
+    cache_dir: str | None = None,
+) -> Report:
+    """Reads a dataset and reports all that is wrong with it; nothing but its absence is raised.
 
     Args:
-      split: an open split.
-      max_episodes: read only so many episodes from the start.
+      place: where it lies.
+      splits: which of its splits, or slices of them; by default all.
+      max_episodes: read at most so many of a split, evenly spread; 0 for all.
+      every_image: decode every image instead of a sample.
+      cache_dir: see `cache.cache_path`.
+    """
+    surveys, findings = [], []
+    try:
+        splits = splits or split_names(place)
+    except DatasetError as error:
+        findings.append(_unopened(place.name, error))
+        splits = ()
+    for name in splits:
+        try:
+            split = open_split(place.directory, place.name, name, version=place.version, cache_dir=cache_dir)
+        except DatasetError as error:
+            findings.append(_unopened(f"{place.name}:{name}", error))
+            continue
+        seen = survey(split, max_episodes=max_episodes, every_image=every_image)
+        surveys.append(seen)
+        for check in CHECKS:
+            findings += check(seen)
+    if surveys:
+        findings += episodes.check_duplicates(surveys)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(place, surveys, findings)
+
+
+def dataset_report(split: EpisodeSplit, max_episodes: int | None = None) -> dict[str, Any]:
+    """Reads an open split, at most so many episodes evenly spread, for `split_summary`."""
+    return split_summary(survey(split, max_episodes=max_episodes or 0, image_episodes=IMAGE_EPISODES))
+
+
+def split_summary(seen: Survey) -> dict[str, Any]:
+    """What a split holds, JSON-able.
 
     Returns:
-      JSON-able dict: dataset, version, split, hz, episodes, steps, length
-      (min, median, max), cameras, action (one entry a dimension, with unit),
-      no_op_share (see `no_op`), constant_dimensions, instructions, damaged.
+      dataset, version, split, fingerprint, hz, episodes, steps, length (min,
+      median, max), cameras, action (one entry a dimension, with unit), action_groups,
+      state, no_op_share (see `checks.motion.idle_steps`), constant_dimensions,
+      outliers, instructions, damaged.
     """
-    count = min(split.num_episodes, max_episodes or split.num_episodes)
-    lengths, actions, texts = [], [], Counter()
-    cameras = {camera.name: _CameraReport() for camera in split.spec.cameras}
-    failures: list[RecordError] = []
-    for number in range(count):
-        try:
-            episode = split.episode(number)
-            for name, camera in cameras.items():
-                camera.add(episode, name)
-        except RecordError as error:
-            failures.append(error)
-            continue
-        lengths.append(episode.num_steps)
-        texts.update(_text_kinds(episode.instruction))
-        if episode.actions is not None:
-            actions.append(episode.actions)
+    split, lengths = seen.split, [episode.num_steps for episode in seen.episodes]
+    idle = motion.idle_steps(seen)
+    odd = oddities(seen.statistics, split.spec)
+    kinds = episodes.text_kinds(seen)
     return {
         "dataset": split.name,
         "version": split.version,
@@ -59,75 +132,35 @@ def dataset_report(split: RldsSplit, max_episodes: int | None = None) -> dict[st
         "episodes": len(lengths),
         "steps": int(sum(lengths)),
         "length": _length_summary(lengths),
-        "cameras": {
-            camera.name: {"rgb": camera.rgb_key, "depth": camera.depth_key, **cameras[camera.name].summary()}
-            for camera in split.spec.cameras
+        "cameras": {camera.name: _camera_summary(seen, camera) for camera in split.spec.cameras},
+        **_array_summaries(seen),
+        "no_op_share": float(np.concatenate(list(idle.values())).mean()) if idle else None,
+        "constant_dimensions": [o.dimension for o in odd if (o.kind, o.array) == ("constant", "action")],
+        "outliers": [str(oddity) for oddity in odd if oddity.kind == "outlier"],
+        "instructions": {kind: kinds[kind] for kind in ("present", "missing", "not_utf8")},
+        "damaged": {
+            "episodes": len({number for number, _ in seen.failures}),
+            "not_finite": sum(isinstance(error, NonFiniteError) for _, error in seen.failures),
+            "reasons": [str(error) for _, error in seen.failures[:_MAX_LISTED]],
         },
-        **_action_summary(split.spec.action, actions),
-        "instructions": {kind: texts[kind] for kind in ("present", "missing", "not_utf8")},
-        "damaged": _failure_summary(failures),
     }
 
 
-def no_op(actions_LM: np.ndarray, spec: ActionSpec, scale_M: np.ndarray) -> np.ndarray | None:
-    """Which steps command no motion, bool[L].
-
-    Every delta dimension outside the gripper is within 1 % of `scale_M`, and
-    the gripper command is that of the step before.
-
-    Args:
-      actions_LM: float[L, M] of one episode.
-      spec: meaning of the M dimensions.
-      scale_M: float[M], the usual size of each dimension.
-
-    Returns:
-      bool[L], or None where the actions are absolute.
-    """
-    groups = np.array(spec.groups)
-    moving = np.array(spec.delta) & (groups != "gripper")
-    if not moving.any():
-        return None
-    still = (np.abs(actions_LM[:, moving]) <= _STILL * scale_M[moving]).all(1)
-    gripper = actions_LM[:, groups == "gripper"]
-    changed = np.abs(np.diff(gripper, axis=0, prepend=gripper[:1])) > _STILL
-    return still & ~changed.any(1)
+def _unopened(place, error):
+    return Finding(ERROR, "schema", place, str(error), "mend what the message names, then look again")
 
 
-class _CameraReport:
-    """Sizes and blankness of one camera over sampled frames."""
-
-    def __init__(self):
-        self._sizes: Counter[str] = Counter()
-        self._frames = self._blank = 0
-
-    def add(self, episode: Episode, name: str) -> None:
-        for step in sorted({0, episode.num_steps - 1}) if episode.num_steps else ():
-            data = np.frombuffer(episode.rgb_bytes(step, name), np.uint8)
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-            if len(data) and image is None:
-                raise episode.error(step, f"rgb of camera {name}", f"{len(data)} bytes are no image")
-            self._frames += 1
-            self._blank += image is None or bool((image == image[0, 0]).all())
-            if image is not None:
-                self._sizes[f"{image.shape[0]}x{image.shape[1]}"] += 1
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "sizes": dict(self._sizes),
-            "sampled_frames": self._frames,
-            "blank_frames": self._blank,
-            "blank": self._frames > 0 and self._blank == self._frames,
-        }
-
-
-def _text_kinds(instruction):
-    if not instruction.strip():
-        return ["missing"]
-    try:
-        instruction.decode()
-    except UnicodeDecodeError:
-        return ["present", "not_utf8"]
-    return ["present"]
+def _camera_summary(seen, camera):
+    images = [image for image in seen.images if image.camera == camera.name]
+    blank = sum(image.spread == 0 for image in images)
+    return {
+        "rgb": camera.rgb_key,
+        "depth": camera.depth_key,
+        "sizes": dict(Counter(f"{image.height}x{image.width}" for image in images)),
+        "sampled_frames": len(images),
+        "blank_frames": blank,
+        "blank": bool(images) and blank == len(images),
+    }
 
 
 def _length_summary(lengths):
@@ -142,32 +175,21 @@ def _length_summary(lengths):
     }
 
 
-def _action_summary(spec, actions):
-    if spec is None or not sum(len(episode) for episode in actions):
-        return {"action": None, "no_op_share": None, "constant_dimensions": []}
-    statistics = array_statistics(np.concatenate(actions))
-    scale = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))
-    still = [no_op(episode, spec, scale) for episode in actions]
-    kinds = ("min", "max", "mean", "std", "q01", "q99")
-    return {
-        "action": {
-            name: {
-                "unit": unit,
-                "delta": delta,
-                **{kind: float(getattr(statistics, kind)[i]) for kind in kinds},
-            }
-            for i, (name, unit, delta) in enumerate(zip(spec.names, spec.units, spec.delta, strict=True))
-        },
-        "no_op_share": None if still[0] is None else float(np.concatenate(still).mean()),
-        "constant_dimensions": [
-            n for n, low, high in zip(spec.names, statistics.min, statistics.max, strict=True) if low == high
-        ],
-    }
+def _array_summaries(seen):
+    spec, found = seen.spec, seen.statistics
+    action = groups = state = None
+    if found.action:
+        rows = zip(spec.action.names, spec.action.units, spec.action.delta, strict=True)
+        action = {
+            name: {"unit": unit, "delta": delta, **_values(found.action, i)}
+            for i, (name, unit, delta) in enumerate(rows)
+        }
+        groups = {name: _values(of, 0) for name, of in found.groups(spec.action).items()}
+    if found.state:
+        names = state_names(spec, len(found.state.mean))
+        state = {name: _values(found.state, i) for i, name in enumerate(names)}
+    return {"action": action, "action_groups": groups, "state": state}
 
 
-def _failure_summary(failures):
-    return {
-        "episodes": len(failures),
-        "not_finite": sum(isinstance(error, NonFiniteError) for error in failures),
-        "reasons": [str(error) for error in failures[:_MAX_LISTED]],
-    }
+def _values(statistics, i):
+    return {kind: float(getattr(statistics, kind)[i]) for kind in _KINDS} | {"count": statistics.count}

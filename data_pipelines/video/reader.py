@@ -1,8 +1,7 @@
-"""Videos as action-free rows of frames: mp4 files and folders of pictures. OpenCV only.
+"""Videos as action-free rows of frames: mp4 files and folders of pictures.
 
-Frame numbers of a compressed file are found by decoding it from the start:
-what a container says about its length is often wrong, and seeking lands on
-other frames than decoding does.
+Frames of a compressed file are counted by decoding it once: what a container
+says about its length is often wrong.
 """
 
 from __future__ import annotations
@@ -13,19 +12,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from data_pipelines.clips import Batch
-from data_pipelines.errors import DatasetError
 from data_pipelines.frame import FrameError, Preprocessing, decode_rgb, prepare_rgb
+from data_pipelines.video.film import Film, VideoError
 
 PICTURES = (".png", ".jpg", ".jpeg")
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-
-
-class VideoError(DatasetError):
-    """A video that cannot be used; the message names the file and what is needed."""
 
 
 def open_video(path: str | os.PathLike, fps: float | None = None) -> FrameFolder | VideoFile:
@@ -43,7 +37,7 @@ def open_video(path: str | os.PathLike, fps: float | None = None) -> FrameFolder
     if fps is not None and not 0 < fps < math.inf:
         raise VideoError(f"{path}: fps is {fps}, expected a positive number")
     if path.is_dir():
-        return FrameFolder(path, _pictures(path), fps)
+        return FrameFolder(path, pictures(path), fps)
     if not path.is_file():
         raise VideoError(f"{path}: no such file or folder, expected a video file or a folder of pictures")
     if path.suffix.lower() in PICTURES:
@@ -58,11 +52,11 @@ def find_videos(folder: str | os.PathLike) -> list[Path]:
       VideoError: there is none.
     """
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and _pictures(folder)):
+    if folder.is_file() or (folder.is_dir() and pictures(folder)):
         return [folder]
     found = []
     for path in sorted(folder.iterdir(), key=_natural) if folder.is_dir() else ():
-        if path.suffix.lower() in FILMS or (path.is_dir() and _pictures(path)):
+        if path.suffix.lower() in FILMS or (path.is_dir() and pictures(path)):
             found.append(path)
     if not found:
         raise VideoError(f"{folder}: no video in it, expected files {FILMS} or folders of {PICTURES}")
@@ -97,24 +91,20 @@ class FrameFolder:
 
 
 class VideoFile:
-    """A compressed file, decoded forward; frames of the call before are kept, so that clips may overlap."""
+    """A compressed file; frames of the call before are kept, so that clips may overlap."""
 
     dataset = ""
 
     def __init__(self, path: Path, fps: float | None):
-        """Use `open_video`. Decodes the whole file once to count its frames."""
+        """Use `open_video`. Decodes the whole file once to find its frames."""
         self.name = str(path)
-        capture = self._opened()
-        stored = capture.get(cv2.CAP_PROP_FPS)
-        count = 0
-        while capture.grab():
-            count += 1
-        if not count:
+        self._film = Film(path)
+        self._times = self._film.times()
+        if not len(self._times):
             raise VideoError(f"{path}: no frame can be decoded, expected a video file")
-        if fps is None and not 0 < stored < math.inf:
+        if not (fps or self._film.rate):
             raise VideoError(f"{path}: the file does not say its frame rate; give it (--fps)")
-        self.hz, self.num_frames = float(fps or stored), count
-        self._capture, self._next = None, 0
+        self.hz, self.num_frames = float(fps or self._film.rate), len(self._times)
         self._kept: dict[tuple[int, int], np.ndarray] = {}
 
     def prepared(self, frames: Sequence[int], preprocessing: Preprocessing) -> Batch:
@@ -122,28 +112,21 @@ class VideoFile:
         size = preprocessing.resolution
         rows = {frame: self._kept.get((frame, size)) for frame in frames}
         for frame in (frame for frame, row in rows.items() if row is None):
-            rows[frame] = prepare_rgb(self._decoded(frame), preprocessing)
+            rows[frame] = prepare_rgb(timed_frame(self._film, self._times, frame), preprocessing)
         self._kept = {(frame, size): row for frame, row in rows.items()}
         return {"rgb": np.stack([rows[frame] for frame in frames])}
 
-    def _decoded(self, frame):
-        if self._capture is None or frame < self._next:
-            self._capture, self._next = self._opened(), 0
-        while self._next <= frame and self._capture.grab():
-            self._next += 1
-        done, image_HWC = self._capture.retrieve() if self._next == frame + 1 else (False, None)
-        if not done:
-            raise VideoError(f"{self.name}: frame {frame} of {self.num_frames} cannot be decoded")
-        return cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
 
-    def _opened(self):
-        capture = cv2.VideoCapture(self.name)
-        if not capture.isOpened():
-            raise VideoError(f"{self.name}: cannot be opened as a video (unknown format, or damaged)")
-        return capture
+def timed_frame(film: Film, times_L: np.ndarray, number: int) -> np.ndarray:
+    """A frame of a film whose times are known, uint8[H, W, 3]; by number where times do not increase."""
+    gaps = np.diff(times_L)
+    if len(gaps) and gaps.min() <= 0:
+        return film.frame(number)
+    return film.frame_at(times_L[number], gaps.min() / 4 if len(gaps) else 1e-3)
 
 
-def _pictures(folder):
+def pictures(folder: Path) -> list[Path]:
+    """Picture files directly in a folder, numbers in their names counted as numbers."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     return sorted((path for path in files if path.is_file()), key=_natural)
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.clips import Batch, EpisodeFrames, FrameSource, clip_batch, clip_starts
+from data_pipelines.dataset import open_split
 from data_pipelines.frame import Preprocessing
-from data_pipelines.rlds import RldsSplit, open_split
+from data_pipelines.split import EpisodeSplit
 from data_pipelines.video.reader import open_video
 from farsighted_jax.cli.run import Run, RunError, read_run
 from farsighted_jax.core.normalization import denormalize_depth
@@ -71,7 +72,7 @@ class Model:
         """Where complete clips of a source begin; see `data_pipelines.clips.clip_starts`."""
         return clip_starts(source, self.offsets_of(source.dataset), every_s=every_s, first=first)
 
-    def depth_constants(self, split: RldsSplit) -> tuple[float, float] | None:
+    def depth_constants(self, split: EpisodeSplit) -> tuple[float, float] | None:
         """(center, scale) of log depth for an RLDS dataset; None where no depth is read of it."""
         has_depth = split.spec.camera(self.run.config.data.camera).depth_key
         return depth_constants(self.run.statistics, split.name) if has_depth else None
@@ -121,12 +122,12 @@ class Model:
             )
         return self.episode(split, number), None if match["step"] is None else int(match["step"])
 
-    def open_split(self, folder: str, name: str, split: str) -> RldsSplit:
+    def open_split(self, folder: str, name: str, split: str) -> EpisodeSplit:
         """Opens a split with the run's settings."""
         data = self.run.config.data
         return open_split(folder, name, split, on_corrupt=data.on_corrupt, cache_dir=data.cache_dir or None)
 
-    def episode(self, split: RldsSplit, number: int) -> EpisodeFrames:
+    def episode(self, split: EpisodeSplit, number: int) -> EpisodeFrames:
         """An episode as the run sees it."""
         camera = self.run.config.data.camera
         return EpisodeFrames(split, number, camera=camera, depth=self.depth_constants(split))

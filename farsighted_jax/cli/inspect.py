@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
 
 def data_report(config, max_episodes: int | None = None) -> dict[str, Any]:
     """What each dataset of the mixture holds, and the windows and batches it gives."""
+    from data_pipelines.dataset import open_split
     from data_pipelines.mixture import dataset_names, parse_mixture
-    from data_pipelines.rlds import open_split
     from data_pipelines.stream import open_stream
     from data_pipelines.validate import dataset_report
 

@@ -28,6 +28,7 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "convert": ("safetensors", "huggingface_hub"),
     "text": ("tokenizers",),
+    "lerobot": ("pyarrow", "av"),
     "parity": ("torch", "transformers"),
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld",),

@@ -16,8 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines import text_features
+from data_pipelines.dataset import spec_of
 from data_pipelines.mixture import parse_mixture
-from data_pipelines.rlds import spec_of
 from farsighted_jax.checkpoint import restore
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core import tree

@@ -159,7 +159,7 @@ def _lam_example(run, stream, data_dir):
 
 def _policy_example(run, stream, data_dir):
     """Observations of the training data and what the policy makes of them, and what does it again."""
-    from data_pipelines.rlds import open_split
+    from data_pipelines.dataset import open_split
     from farsighted_jax.serving.example import example_of, recorded_observations
     from farsighted_jax.serving.policy import load, policy_of
 

@@ -98,9 +98,9 @@ def _instructions(config):
 
 def _opened(data, splits):
     """Every split that is asked for, of every dataset."""
-    from data_pipelines.dataset_info import split_names, split_range, version_folder
+    from data_pipelines.dataset import Place, open_split, split_names
+    from data_pipelines.dataset_info import split_range
     from data_pipelines.mixture import parse_mixture
-    from data_pipelines.rlds import open_split
     from data_pipelines.text_features import TextFeatureError
 
     for split in splits:
@@ -109,7 +109,7 @@ def _opened(data, splits):
     return [
         open_split(data.dir, name, split, on_corrupt=data.on_corrupt, cache_dir=data.cache_dir or None)
         for name in parse_mixture(data.mixture)
-        for split in splits or split_names(version_folder(data.dir, name, None))
+        for split in splits or split_names(Place(data.dir, name))
     ]
 
 

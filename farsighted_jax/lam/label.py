@@ -12,7 +12,7 @@ from data_pipelines.code_dataset import MISSING, CodeWriter, EpisodeCodes
 from data_pipelines.errors import RecordError
 from data_pipelines.frame import Preprocessing
 from data_pipelines.prefetch import read_ahead
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from farsighted_jax.lam.inference import LatentActions
 
 # Windows of several episodes are encoded together; so many batches at a time bound both memory and padding.
@@ -46,7 +46,7 @@ class LabelSettings:
 
 def label_shards(
     actions: LatentActions,
-    split: RldsSplit,
+    split: EpisodeSplit,
     writer: CodeWriter,
     settings: LabelSettings,
     shards: Sequence[int],
@@ -82,7 +82,7 @@ def label_shards(
 
 
 def labelled_episodes(
-    actions: LatentActions, split: RldsSplit, settings: LabelSettings, episodes: Sequence[int]
+    actions: LatentActions, split: EpisodeSplit, settings: LabelSettings, episodes: Sequence[int]
 ) -> Iterator[EpisodeCodes]:
     """Codes of the given episodes, in order; images are decoded ahead by threads."""
 

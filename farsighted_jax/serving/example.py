@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.frame import decode_rgb
-from data_pipelines.rlds import RldsSplit
+from data_pipelines.split import EpisodeSplit
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.serving.observation import RawObservation
 
@@ -21,7 +20,7 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 CODE_TOLERANCE = 0.1
 
 
-def recorded_observations(split: RldsSplit, policy: Any, count: int) -> list[RawObservation]:
+def recorded_observations(split: EpisodeSplit, policy: Any, count: int) -> list[RawObservation]:
     """What a policy would have observed at the last steps of an episode.
 
     Args:
@@ -40,10 +39,7 @@ def recorded_observations(split: RldsSplit, policy: Any, count: int) -> list[Raw
 
 def _recorded(episode, step, frames, policy):
     observation: dict[str, Any] = {
-        "rgb": {
-            role: np.stack([decode_rgb(episode.rgb_bytes(frame, role)) for frame in frames])
-            for role in policy.cameras
-        }
+        "rgb": {role: np.stack([episode.rgb(frame, role) for frame in frames]) for role in policy.cameras}
     }
     if "depth" in policy.keys:
         observation["depth"] = {

@@ -22,7 +22,9 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff
 caption { text-align: left; padding-bottom: .35rem; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--rule); text-align: right;
          font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid var(--rule); }
+th:first-child, td:first-child { text-align: left; }
+.text th, .text td { text-align: left; vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
+thead th { border-bottom: 2px solid var(--rule); }
 pre { overflow-x: auto; font-size: .85rem; padding: .75rem;
       border: 1px solid var(--rule); border-radius: 4px; }
 summary { cursor: pointer; }
@@ -40,11 +42,12 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of texts; the first column names the rows."""
+    """A table of texts; the first column names the rows, and `wrap` breaks long texts into lines."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    wrap: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +122,8 @@ def _table(table):
         for name, *cells in table.rows
     )
     return (
-        f'<div class="wide"><table>\n<caption>{html.escape(table.caption)}</caption>\n'
+        f'<div class="{"text" if table.wrap else "wide"}"><table>\n'
+        f"<caption>{html.escape(table.caption)}</caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 

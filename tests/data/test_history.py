@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rlds_writer import episode_steps, write_rlds
 
-from data_pipelines import frame_writer
+from data_pipelines import episode
 from data_pipelines.stream import open_stream
 from data_pipelines.trajectory import KeyframeError
 from farsighted_jax.core.batch import check
@@ -111,10 +111,8 @@ def test_its_depth_is_the_sensed_one(root):
 
 def test_every_image_is_decoded_once(root, monkeypatch):
     decoded = []
-    decode = frame_writer.decode_rgb
-    monkeypatch.setattr(
-        frame_writer, "decode_rgb", lambda encoded: decoded.append(encoded) or decode(encoded)
-    )
+    decode = episode.decode_rgb
+    monkeypatch.setattr(episode, "decode_rgb", lambda encoded: decoded.append(encoded) or decode(encoded))
     batch = opened(root, "both", augment=True, shift=0.2, plain_clip=True, batch_size=1).batch(0)
     assert len(decoded) == len(set(decoded))
     # Frame 0 of the clip's camera is in both.

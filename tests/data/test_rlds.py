@@ -255,7 +255,7 @@ def test_report(tmp_path):
     assert report["damaged"]["episodes"] == report["damaged"]["not_finite"] == 1
     assert report["constant_dimensions"] == ["gripper"]
     assert report["no_op_share"] == pytest.approx(3 / 18)
-    assert report["cameras"]["primary"]["sizes"] == {"12x16": 6}
+    assert report["cameras"]["primary"]["sizes"] == {"12x16": 12}
     assert report["cameras"]["primary"]["blank"] is False
     assert report["action"]["a0"]["max"] == 0.5
     assert dataset_report(rlds.open_split(tmp_path, "tiny", "train"), max_episodes=1)["episodes"] == 1

@@ -219,7 +219,7 @@ def test_short_episodes_are_counted(root):
     counts = open_stream(config(root), batch_size=1, seed=0).counts
     assert counts["one"] == {
         "episodes": 5, "windows": 17, "episodes_skipped": 0, "episodes_empty": 1, "episodes_too_short": 1,
-        "episodes_left_out_of_groups": 0,
+        "episodes_left_out_of_groups": 0, "episodes_skipped_for": {}, "unread_frames_for": {},
     }  # fmt: skip
 
 

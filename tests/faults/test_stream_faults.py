@@ -63,6 +63,7 @@ def test_b4_with_skip_the_frame_is_masked_and_counted(tmp_path):
                 assert batch["frame_valid"][row][0] and not batch["action_sum_valid"][row][broken[1:]].any()
             masked += int(broken.any())
     assert masked == stream.counts["unread_frames"] == 3
+    assert stream.counts["tiny"]["unread_frames_for"] == {"damaged": 3}
 
 
 def test_b5_a_non_finite_action_never_reaches_a_batch(tmp_path):
@@ -75,6 +76,7 @@ def test_b5_a_non_finite_action_never_reaches_a_batch(tmp_path):
         open_stream(config(tmp_path), batch_size=2, seed=0)
     stream = open_stream(config(tmp_path, on_corrupt="skip"), batch_size=2, seed=0)
     assert stream.counts["tiny"]["episodes_skipped"] == 1
+    assert stream.counts["tiny"]["episodes_skipped_for"] == {"not_finite": 1}
     for batch in stream.epoch():
         assert np.isfinite(batch["action"]).all() and 2 not in batch["episode"]
 
