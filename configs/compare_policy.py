@@ -10,7 +10,7 @@ of 200 of them: video without actions is what there is more of, and pretraining 
 A cell is three trainings: a latent action model, a policy pretrained on video with text, the same finetuned
 with actions. The first two are stages, which cells of one seed share where they would be the same (see
 `bench.stages`); every stage and every cell is a run of its own of a few minutes on 2 CPU cores. Pretraining
-is the longest: after 600 steps of it, a third, plan and frame are still so poor that it is not worth its time.
+is the longest: after a third of it the plan is still so poor that all of it together is not worth its time.
 
   full      depth in LAM and policy, next keyframe, plan of three transitions, then actions
   no_vision, no_plan   without the next keyframe, without the plan, in pretraining and finetuning
