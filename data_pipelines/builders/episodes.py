@@ -1,0 +1,222 @@
+"""Episodes as RLDS on disk, written through TFDS; ArrayRecord needs no TensorFlow.
+
+An episode is a mapping. It holds, T steps long, what its `DatasetSpec` names by role: "rgb/<camera>"
+uint8[T, H, W, 3] or T encoded pictures (png or jpeg), "depth/<camera>" uint16[T, H, W] in the camera's unit
+(0: not measured), "action" float[T, M], "state" float[T, S]; besides "instruction", and where there are any
+"success" and "metadata".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders.synthetic import FILE_FORMATS, png
+from data_pipelines.errors import DatasetError
+from data_pipelines.stored_spec import SPEC
+from farsighted_jax.core.spec import DatasetSpec, to_dict
+
+VERSION = "1.0.0"
+_JPEG = b"\xff\xd8"
+
+Episodes = Callable[[], Iterable[Mapping[str, Any]]]
+
+
+def dataset_folder(directory: str | os.PathLike, name: str) -> Path:
+    """Where a dataset of that name is written."""
+    return Path(directory) / name / VERSION
+
+
+def write_dataset(
+    directory: str | os.PathLike,
+    spec: DatasetSpec,
+    episodes: Mapping[str, Episodes],
+    *,
+    metadata: Mapping[str, Any] = {},
+    description: str = "",
+    documents: Mapping[str, Mapping[str, Any]] = {},
+    file_format: str = "array_record",
+) -> Path:
+    """Writes `<directory>/<spec.name>/1.0.0` with its specification beside the records.
+
+    Args:
+      directory: folder of datasets.
+      spec: what the numbers mean; what it does not name is not written.
+      episodes: split -> function that gives its episodes in order; one is in memory at a time.
+      metadata: TFDS features of the episodes' "metadata".
+      description: of the dataset, in words.
+      documents: file name -> JSON that is written beside the records.
+      file_format: "array_record", or "tfrecord", which needs TensorFlow (extra `build`).
+
+    Returns:
+      The version folder.
+
+    Raises:
+      DatasetError: an unknown file format, a split without an episode, the folder has other data, or an
+        episode lacks something, or is not as the specification and the first one say; it is named.
+    """
+    if file_format not in FILE_FORMATS:
+        raise DatasetError(f"file format {file_format!r}, expected one of {FILE_FORMATS}")
+    folder = dataset_folder(directory, spec.name)
+    # It is written last: without it an earlier call was stopped, and TFDS keeps what was complete.
+    if (folder / SPEC).exists():
+        raise DatasetError(f"{folder} is there already; remove it, or write to another folder")
+    firsts = {split: next(iter(of()), None) for split, of in episodes.items()}
+    if empty := [split for split, first in firsts.items() if first is None]:
+        raise DatasetError(f"dataset {spec.name!r}: no episodes for split(s) {empty}")
+    first = next(iter(firsts.values()))
+    check_episode(first, spec, "the first episode")
+    builder = _Builder(
+        spec,
+        episodes,
+        first,
+        metadata,
+        description,
+        data_dir=os.fspath(directory),
+        file_format=file_format,
+    )
+    builder.download_and_prepare()
+    for name, values in {**documents, SPEC: to_dict(spec)}.items():
+        (folder / name).write_text(json.dumps(dict(values), indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def needed(spec: DatasetSpec) -> set[str]:
+    """What an episode must hold."""
+    depth = {f"depth/{camera.name}" for camera in spec.cameras if camera.depth_key}
+    numbers = {"action": spec.action, "state": spec.state_key, "instruction": spec.language_key}
+    return {f"rgb/{c.name}" for c in spec.cameras} | depth | {name for name, has in numbers.items() if has}
+
+
+def check_episode(episode: Mapping[str, Any], spec: DatasetSpec, place: str) -> None:
+    """Compares an episode with a specification.
+
+    Raises:
+      DatasetError: something is missing, or of another length, width or type; names it and the place.
+    """
+    if missing := sorted(needed(spec) - episode.keys()):
+        raise DatasetError(f"{place}: {missing} missing; it has {sorted(episode)}")
+    lengths = {name: len(episode[name]) for name in sorted(needed(spec) - {"instruction"})}
+    if len(set(lengths.values())) > 1:
+        raise DatasetError(f"{place}: lengths differ: {lengths}, expected one row a step in each")
+    widths = {"action": spec.action and spec.action.width, "state": len(spec.state_names) or None}
+    for name, width in widths.items():
+        if name not in lengths:
+            continue
+        shape = np.shape(episode[name])
+        if len(shape) != 2 or width not in (None, shape[1]):
+            raise DatasetError(f"{place}: {name!r} has shape {shape}, expected (steps, {width or 'S'})")
+
+
+def _steps(episode, spec, place) -> list[dict[str, Any]]:
+    check_episode(episode, spec, place)
+    num_steps = len(episode[f"rgb/{spec.cameras[0].name}"])
+    success = bool(episode.get("success", False))
+    steps = []
+    for step in range(num_steps):
+        last = step == num_steps - 1
+        flat = {
+            "is_first": step == 0,
+            "is_last": last,
+            "is_terminal": last and success,
+            "reward": np.float32(last and success),
+            "discount": np.float32(1),
+        }
+        if spec.language_key:
+            flat[spec.language_key] = episode["instruction"]
+        if spec.action:
+            flat[spec.action_key] = np.asarray(episode["action"][step], np.float32)
+        if spec.state_key:
+            flat[spec.state_key] = np.asarray(episode["state"][step], np.float32)
+        for camera in spec.cameras:
+            flat[camera.rgb_key] = _encoded(episode[f"rgb/{camera.name}"][step])
+            if camera.depth_key:
+                flat[camera.depth_key] = _encoded(episode[f"depth/{camera.name}"][step])
+        steps.append(_nested(flat))
+    return steps
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """TFDS builder of episodes."""
+
+    VERSION = tfds.core.Version(VERSION)
+
+    def __init__(self, spec, episodes, first, metadata, description, **kwargs):
+        self._spec, self._episodes, self._first = spec, episodes, first
+        self._metadata, self._description = dict(metadata), description
+        self.name = spec.name
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        spec, first, flat = self._spec, self._first, {}
+        for camera in spec.cameras:
+            flat[camera.rgb_key] = _image(first[f"rgb/{camera.name}"][0], 3, np.uint8)
+            if camera.depth_key:
+                flat[camera.depth_key] = _image(first[f"depth/{camera.name}"][0], 1, np.uint16)
+        if spec.action:
+            flat[spec.action_key] = _vector(first["action"])
+        if spec.state_key:
+            flat[spec.state_key] = _vector(first["state"])
+        if spec.language_key:
+            flat[spec.language_key] = tfds.features.Text()
+        for name in ("is_first", "is_last", "is_terminal"):
+            flat[name] = tfds.features.Scalar(dtype=np.bool_)
+        for name in ("reward", "discount"):
+            flat[name] = tfds.features.Scalar(dtype=np.float32)
+        features = {"steps": tfds.features.Dataset(_nested(flat))}
+        if self._metadata:
+            features["episode_metadata"] = self._metadata
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self._description,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {split: self._generate_examples(split) for split in self._episodes}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+        for index, episode in enumerate(self._episodes[split]()):
+            example = {"steps": _steps(episode, self._spec, f"{self.name}:{split}, episode {index}")}
+            if self._metadata:
+                example["episode_metadata"] = episode["metadata"]
+            yield index, example
+
+
+def _encoded(image):
+    return image if isinstance(image, bytes) else png(np.asarray(image))
+
+
+def _image(image, channels, dtype):
+    """TFDS feature of pictures like this one."""
+    encoded = _encoded(image)
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise DatasetError(f"the first picture cannot be decoded: {len(encoded)} bytes")
+    kind = "jpeg" if encoded.startswith(_JPEG) else "png"
+    return tfds.features.Image(shape=(*decoded.shape[:2], channels), dtype=dtype, encoding_format=kind)
+
+
+def _vector(value_TM):
+    return tfds.features.Tensor(shape=np.shape(value_TM)[1:], dtype=np.float32)
+
+
+def _nested(flat):
+    """A tree of "/"-separated keys."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split("/")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return nested
