@@ -40,6 +40,7 @@ CONVERT = ["safetensors>=0.4", "huggingface_hub>=0.30"]
 LEROBOT = ["pyarrow>=15", "av>=14"]
 # Pieces of words for T5; "bytes" needs nothing.
 TEXT = ["tokenizers>=0.21"]
+SERVE = ["websockets>=13", "msgpack>=1.0.8"]
 # The reference that converted networks are compared with; never imported outside tests. The plain index gives
 # torch with CUDA on Linux: add --extra-index-url https://download.pytorch.org/whl/cpu where that is too much.
 PARITY = ["torch==2.13.0", "transformers>=5", *CONVERT, *TEXT]
@@ -51,7 +52,7 @@ EXTRAS = {
     "text": TEXT,
     "lerobot": LEROBOT,
     "parity": PARITY,
-    "serve": ["websockets>=13", "msgpack>=1.0.8"],
+    "serve": SERVE,
     "sim": ["metaworld==3.1.1", "packaging"],
     "plot": PLOT,
     "tensorboard": ["tensorboardX>=2.6"],
@@ -65,6 +66,7 @@ EXTRAS = {
         *PLOT,
         *TEXT,
         *LEROBOT,
+        *SERVE,
     ],
     # Accelerators: jax itself is told which backend to bring.
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],
