@@ -38,6 +38,7 @@ PLOT = ["matplotlib>=3.9"]
 CONVERT = ["safetensors>=0.4", "huggingface_hub>=0.30"]
 # Pieces of words for T5; "bytes" needs nothing.
 TEXT = ["tokenizers>=0.21"]
+SERVE = ["websockets>=13", "msgpack>=1.0.8"]
 # The reference that converted networks are compared with; never imported outside tests. The plain index gives
 # torch with CUDA on Linux: add --extra-index-url https://download.pytorch.org/whl/cpu where that is too much.
 PARITY = ["torch==2.13.0", "transformers>=5", *CONVERT, *TEXT]
@@ -48,11 +49,21 @@ EXTRAS = {
     "convert": CONVERT,
     "text": TEXT,
     "parity": PARITY,
-    "serve": ["websockets>=13", "msgpack>=1.0.8"],
+    "serve": SERVE,
     "sim": ["metaworld==3.1.1", "packaging"],
     "plot": PLOT,
     "tensorboard": ["tensorboardX>=2.6"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "rlds==0.1.8", *BUILD, *CONVERT, *PLOT, *TEXT],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "ruff>=0.8",
+        "rlds==0.1.8",
+        *BUILD,
+        *CONVERT,
+        *PLOT,
+        *SERVE,
+        *TEXT,
+    ],
     # Accelerators: jax itself is told which backend to bring.
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],
     "cuda13": ["jax[cuda13]>=0.10,<0.12"],
