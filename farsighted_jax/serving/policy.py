@@ -99,28 +99,56 @@ class Policy:
           ObservationError: names the key that is wrong, missing or unknown.
           PolicyError: a policy without actions.
         """
-        if not self.horizon:
-            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
-            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
-            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
-        batch, num = self._batch([observation] if one else observation)
-        normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
-        action_BJM = self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
+        action_BJM = self.compute("actions", self.read([observation] if one else observation), seed=seed)
         return action_BJM[0] if one else action_BJM
 
     def plan(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.plan(batch)["code"])[:num]
+        return self.compute("plan", self.read(observations))
 
     def imagined(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The next keyframe of each observation as it foresees it, float32[B, H, W, 3] within [0, 1].
 
         PolicyError for a policy that does not.
         """
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
+        return self.compute("imagined", self.read(observations))
+
+    def read(self, observations: Sequence[RawObservation]) -> dict[str, np.ndarray]:
+        """Observations as the rows of a batch; raises ObservationError, see `__call__`."""
+        return self._reader.batch(observations)
+
+    def blank(self) -> RawObservation:
+        """A dark scene, to compile with."""
+        scene = {
+            "rgb": {role: np.zeros((8, 8, 3), np.uint8) for role in self.cameras},
+            "state": np.zeros(len(self._reader.state.mean) if self._reader.state else 0),
+            "instruction": "",
+        }
+        return {key: value for key, value in scene.items() if key in self.keys}
+
+    def compute(self, name: str, batch: Mapping[str, np.ndarray], *, seed: int = 0) -> np.ndarray:
+        """One output of a batch that `read` made; compiled at its first call with so many rows.
+
+        Args:
+          name: "actions", "plan" or "imagined", as `__call__` and the methods of these names give it.
+          batch: B rows.
+          seed: see `__call__`.
+
+        Raises:
+          PolicyError: a policy without it.
+        """
+        batch, num = self._placed(batch)
+        if name == "plan":
+            return np.asarray(self._latent.plan(batch)["code"])[:num]
+        if name == "imagined":
+            return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
+        if not self.horizon:
+            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
+            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
+        normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
+        return self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
 
     def history(self) -> FrameHistory:
         """Keeps the frames that observations must have; one for each robot that is run."""
@@ -132,9 +160,9 @@ class Policy:
         gripper = [group == "gripper" for group in spec.groups]
         return as_stored(denormalize(action_JM, self._actions, mode, gripper), spec)
 
-    def _batch(self, observations):
+    def _placed(self, batch):
         """A batch on its devices, and how many of its rows count."""
-        batch, num = self._reader.batch(observations), len(observations)
+        num = len(batch["dataset"])
         if self._mesh is None:
             return batch, num
         missing = -num % num_batch_shards(self._mesh)
