@@ -23,7 +23,7 @@ class SlowPolicy(ActingPolicy):
     def compute(self, name, batch, **options):
         time.sleep(self.seconds)
         if self.gate:
-            self.gate.wait(10)
+            self.gate.wait(60)
         return super().compute(name, batch, **options)
 
 
@@ -85,7 +85,7 @@ class Client:
         await self._connection.__aexit__(*error)
 
 
-async def eventually(holds, seconds=5):
+async def eventually(holds, seconds=30):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

@@ -26,9 +26,8 @@ MAX_FRAME_BYTES = 32 * 2**20
 # Arrays are single values here: an observation has dozens of values, a hostile frame has millions.
 MAX_VALUES = 10_000
 MAX_TEXT_BYTES = 2**16
-_NUMBERS = "biuf"
 _MAX_RANK = 8
-_DTYPE_NAME = re.compile(r"[<>=|]?[a-z]+[0-9]{0,2}")
+_DTYPE_NAME = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])|bool|u?int(8|16|32|64)|float(16|32|64)")
 
 
 def array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
@@ -114,11 +113,8 @@ def packed(fields: Mapping[str, Any], dialect: str = OPENPI) -> bytes:
 
 
 def _dtype(name):
-    try:
-        dtype = np.dtype(name) if isinstance(name, str) and _DTYPE_NAME.fullmatch(name) else None
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype.kind not in _NUMBERS or dtype.itemsize > 8 or not dtype.isnative:
+    dtype = np.dtype(name) if isinstance(name, str) and _DTYPE_NAME.fullmatch(name) else None
+    if dtype is None or not dtype.isnative:
         raise WireError(
             f"an array of dtype {str(name)[:20]!r}, expected numbers in this machine's byte order"
         )
@@ -151,7 +147,7 @@ def _scalar(name, number):
 
 
 def _encoded(value, dialect):
-    if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in _NUMBERS:
+    if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "biuf":
         raise TypeError(f"{type(value).__name__} has no place in a frame")
     whole = isinstance(value, np.ndarray)
     if dialect == MSGPACK_NUMPY:

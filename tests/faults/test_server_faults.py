@@ -3,13 +3,12 @@
 import asyncio
 import os
 import signal
-import socket
 import threading
 import time
 
 import numpy as np
 import pytest
-from running_server import page, running
+from running_server import RawClient, page, running
 
 from farsighted_jax.serving import wire
 from farsighted_jax.serving.errors import ServingError
@@ -71,11 +70,13 @@ def test_f6_health_is_answered_at_once_during_an_inference():
             acting.seen.clear()
             asking = asyncio.create_task(infer(client, request(3)))
             await asyncio.sleep(0.05)
-            for _ in range(5):
+            seconds = []
+            for _ in range(9):
                 started = time.monotonic()
                 assert await page(port, "/healthz") == "OK\n"
-                assert time.monotonic() - started < 0.05
-            assert not asking.done()
+                seconds.append(time.monotonic() - started)
+            # Of a server that waits for the policy none would come at all; a busy machine delays some.
+            assert min(seconds) < 0.05 and not asking.done()
             acting.gate.set()
             assert pixel_of(await asking) == 3
 
@@ -84,54 +85,35 @@ def test_f6_health_is_answered_at_once_during_an_inference():
 
 def test_f3_a_frame_over_the_limit_is_refused_before_it_is_read():
     async def talk():
-        served = server()
-        async with running(served.serve) as port, Client(port) as other:
+        async with running(server().serve) as port, Client(port) as other:
             for size in (32 * 2**20 + 1, 2**62):
-                with socket.create_connection(("127.0.0.1", port)) as raw:
-                    await asyncio.to_thread(shake_hands, raw)
+                async with RawClient(port) as client:
                     # The header of a frame alone: whoever waited for the rest would wait for ever.
-                    raw.sendall(b"\x82\xff" + size.to_bytes(8, "big") + b"mask")
-                    assert await asyncio.to_thread(close_code, raw) == 1009
+                    client.write(b"\x82\xff" + size.to_bytes(8, "big") + bytes(4))
+                    assert await client.close_code() == 1009
             assert pixel_of(await infer(other, request(5))) == 5
 
     asyncio.run(talk())
 
 
-def shake_hands(raw):
-    raw.settimeout(5)
-    raw.sendall(
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    found = b""
-    while b"horizon" not in found:
-        found += raw.recv(4096)
+HALF = b"\x82\xfe\x10\x00" + bytes(4) + b"half"
 
 
-def close_code(raw):
-    found = b""
-    while b"\x88" not in found:
-        assert (part := raw.recv(4096)), found
-        found += part
-    return int.from_bytes(found[found.index(b"\x88") + 2 :][:2], "big")
+async def leave_mid_inference(port):
+    async with RawClient(port) as client:
+        client.send(wire.packed(request()))
+        await asyncio.sleep(0)
+        client.abort()
 
 
-def leave_mid_inference(port):
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        shake_hands(raw)
-        data = wire.packed(request())
-        raw.sendall(b"\x82\xfe" + len(data).to_bytes(2, "big") + bytes(4) + data)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+async def stop_half_way(port):
+    async with RawClient(port) as client:
+        client.write(HALF)
 
 
-def stop_half_way(port):
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        shake_hands(raw)
-        raw.sendall(b"\x82\xfe\x10\x00" + bytes(4) + b"half")
-
-
-def never_shake_hands(port):
-    socket.create_connection(("127.0.0.1", port)).close()
+async def never_shake_hands(port):
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
 
 
 @pytest.mark.parametrize("cycles", [20, pytest.param(1000, marks=pytest.mark.slow)])
@@ -144,7 +126,7 @@ def test_f7_who_leaves_leaves_nothing_behind(cycles):
             before = len(asyncio.all_tasks()), num_sockets()
             for _ in range(cycles):
                 for leave in (leave_mid_inference, stop_half_way, never_shake_hands):
-                    await asyncio.to_thread(leave, port)
+                    await leave(port)
             await eventually(lambda: served.metrics.connections == 0 and len(served._batcher) == 0)
             await eventually(lambda: (len(asyncio.all_tasks()), num_sockets()) <= before)
             async with Client(port) as client:
@@ -166,7 +148,7 @@ def test_f7_the_place_of_a_client_that_left_the_queue_is_free():
             acting.seen.clear()
             asking = asyncio.create_task(infer(first, request(1)))
             await eventually(lambda: acting.seen and not len(served._batcher))
-            await asyncio.to_thread(leave_mid_inference, port)
+            await leave_mid_inference(port)
             await eventually(lambda: served.metrics.connections == 2 and not len(served._batcher))
             waiting = asyncio.create_task(infer(last, request(2)))
             await eventually(lambda: len(served._batcher) == 1)
@@ -180,18 +162,15 @@ def test_f7_who_is_silent_or_does_not_read_is_let_go():
     async def talk():
         served = server(outputs=("imagined",), idle_s=0.2, send_s=0.2)
         service = served._service
-        # More than the buffers of both sides hold.
         service.policy.compute = lambda name, batch, **options: np.zeros((1, 2**24 // 4, 1), np.float32)
         async with running(served.serve) as port:
-            with socket.create_connection(("127.0.0.1", port)) as silent:
-                await asyncio.to_thread(shake_hands, silent)
-                silent.sendall(b"\x82\xfe\x10\x00" + bytes(4) + b"half")
+            async with RawClient(port) as silent:
+                silent.write(HALF)
                 await eventually(lambda: served.metrics.connections == 0)
-            with socket.create_connection(("127.0.0.1", port)) as deaf:
-                await asyncio.to_thread(shake_hands, deaf)
-                data = wire.packed(request())
-                deaf.sendall(b"\x82\xfe" + len(data).to_bytes(2, "big") + bytes(4) + data)
-                await eventually(lambda: served.metrics.inference_seconds._counts != [0] * 13)
+            async with RawClient(port) as deaf:
+                # Buffers take what fits in them; more than that is not read.
+                deaf.send(wire.packed(request()))
+                await eventually(lambda: "inference_seconds_count 1" in served.metrics.text())
                 await eventually(lambda: served.metrics.connections == 0)
 
     asyncio.run(talk())
