@@ -15,7 +15,7 @@ from typing import Any
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.serving import listening, wire
 from farsighted_jax.serving.batcher import Batcher
-from farsighted_jax.serving.errors import DeadlineExceeded, Overloaded, ServingError
+from farsighted_jax.serving.errors import DeadlineExceeded, Overloaded, RequestError, ServingError
 from farsighted_jax.serving.metrics import CONTENT_TYPE, Metrics
 from farsighted_jax.serving.observation import ObservationError
 from farsighted_jax.serving.service import ENDPOINT, PolicyService
@@ -131,7 +131,7 @@ class PolicyServer:
         if endpoint == "reset":
             return RESET
         if endpoint != "infer":
-            raise ServingError(f"{ENDPOINT!r} is {str(endpoint)[:80]!r}, expected 'infer' or 'reset'")
+            raise RequestError(f"{ENDPOINT!r} is {str(endpoint)[:80]!r}, expected 'infer' or 'reset'")
         request = await asyncio.to_thread(self._service.read, fields)
         reply = await self._batcher.ask(request)
         timing = {"infer_ms": 1000 * (time.monotonic() - started)}

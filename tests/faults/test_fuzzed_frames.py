@@ -31,7 +31,7 @@ REQUEST = {
 }
 ODD = (None, True, -1, 2**63, 1e300, float("nan"), "", "x", "\x00" * 50, b"", b"\xff", [], {}, [[]], [1, "a"])
 SEEDS = [wire.packed(REQUEST, dialect) for dialect in wire.DIALECTS]
-TYPED = re.compile(rf"(WireError|RequestError|ObservationError|ServingError): |actions$|{RESET}$")
+TYPED = re.compile(rf"(WireError|RequestError|ObservationError): |actions$|{RESET}$")
 
 
 def fuzzed(rng):

@@ -1,4 +1,4 @@
-"""What clients do to the policy server: faults F3, F5 to F7, F10, F11."""
+"""What clients do to the policy server: faults F3 to F7, F10, F11."""
 
 import asyncio
 import os
@@ -94,6 +94,32 @@ def test_f3_a_frame_over_the_limit_is_refused_before_it_is_read():
             assert pixel_of(await infer(other, request(5))) == 5
 
     asyncio.run(talk())
+
+
+def test_f4_a_pickle_in_a_message_is_never_loaded(tmp_path):
+    canary = tmp_path / "canary"
+    # What pickle would make of it: os.system("touch ...").
+    pickled = f"cos\nsystem\n(S'touch {canary}'\ntR.".encode()
+    frames = [
+        {b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": pickled},
+        {b"nd": False, b"type": "|O", b"data": pickled},
+        {b"__ndarray__": True, b"dtype": "|O", b"shape": [1], b"data": pickled},
+        {b"__npgeneric__": True, b"dtype": "|O", b"data": pickled},
+        {b"complex": True, b"data": f"__import__('os').system('touch {canary}')"},
+        pickled,
+    ]
+
+    async def talk():
+        async with running(server().serve) as port:
+            for value in frames:
+                async with Client(port) as client:
+                    told = await infer(client, request(**{"observation/state": value}))
+                    assert isinstance(told, str) and told.startswith(
+                        ("WireError: an array", "RequestError")
+                    ), told
+
+    asyncio.run(talk())
+    assert not canary.exists()
 
 
 HALF = b"\x82\xfe\x10\x00" + bytes(4) + b"half"
