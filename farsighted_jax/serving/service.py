@@ -105,8 +105,7 @@ class PolicyService:
           RequestError: names a key that is wrong.
           ObservationError: likewise.
         """
-        fields = dict(fields)
-        fields.pop(ENDPOINT, None), fields.pop(SESSION, None)
+        fields = {key: value for key, value in fields.items() if key not in (ENDPOINT, SESSION)}
         asked, known = fields.pop(OUTPUTS, ()), self.policy.spec.name
         if not isinstance(asked, (list, tuple)) or any(name not in self.outputs for name in asked):
             raise RequestError(f"{OUTPUTS!r} is {str(asked)[:80]}, expected a list of {list(self.outputs)}")

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import sys
+import threading
 from pathlib import Path
 
 import msgpack
@@ -68,7 +69,7 @@ def test_it_talks_with_the_server():
             await asyncio.to_thread(ask, port)
 
     def ask(port):
-        with PolicyClient(port=port, token="s3", timeout_s=10) as client:
+        with PolicyClient(port=port, token="s3", timeout_s=30) as client:
             assert client.metadata["horizon"] == 6
             for pixel in (3, 4):
                 assert pixel_of(client.infer(request(pixel))) == pixel
@@ -83,6 +84,26 @@ def test_it_talks_with_the_server():
             with pytest.raises(ConnectionError):
                 client.infer(request())
         with pytest.raises(PolicyServerError, match="Refused: HTTP/1.1 401 Unauthorized"):
-            PolicyClient(port=port, token="guess", timeout_s=10)
+            PolicyClient(port=port, token="guess", timeout_s=30)
+
+    asyncio.run(talk())
+
+
+def test_an_answer_that_came_too_late_is_never_taken_for_that_to_another_question():
+    async def talk():
+        slow = policy()
+        async with running(server(slow).serve) as port:
+            slow.gate = threading.Event()
+            await asyncio.to_thread(ask, port, slow.gate)
+
+    def ask(port, gate):
+        client = PolicyClient(port=port, timeout_s=30)
+        client._socket.settimeout(0.3)
+        with pytest.raises(OSError, match="timed out"):
+            client.infer(request(1))
+        gate.set()
+        with pytest.raises(OSError):
+            client.infer(request(2))
+        client.close()
 
     asyncio.run(talk())
