@@ -13,6 +13,7 @@ radians, or with a gripper that is open at 1, are brought to what it takes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=20, help="of each task (default: 20)")
     parser.add_argument(
         "--execute", type=int, default=4, help="actions of a chunk taken before asking again (default: 4)"
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="take the weighted mean of all chunks that speak of a step (ACT; mostly with --execute 1)",
     )
     parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
@@ -69,13 +75,13 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     Raises:
       RolloutError: an unknown task, a policy for another robot, or other episodes in that folder.
     """
-    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout import runner, workers
     from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.rollout.success import summary
 
     simulator = SIMULATORS[flags.env]
     tasks, out = known_tasks(flags.env, flags.tasks), Path(flags.out)
-    as_taken = _action_map(policy, flags, simulator)
+    as_taken, chunking = _action_map(policy, flags, simulator), _chunking(policy, flags)
     workers.check_installed(flags.env)
     steps = {
         simulator.groups[task]: flags.max_steps or simulator.steps[simulator.groups[task]] for task in tasks
@@ -85,7 +91,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
         "environment": flags.env,
         "settings": simulator.render_settings(**settings),
         "release": digest,
-        "execute": flags.execute,
+        **dataclasses.asdict(chunking),
         "max_steps": steps if len(set(steps.values())) > 1 else next(iter(steps.values())),
     }
     _check_folder(out, about)
@@ -98,12 +104,15 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     calls = itertools.count()
 
     def act(observations):
-        return as_taken(policy(observations, seed=next(calls)))
+        return policy(observations, seed=next(calls))
 
     for limit in sorted(set(steps.values())):
         episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]
         actor = functools.partial(make_actor, flags.env, settings, _senses(policy), limit)
-        _run_episodes(flags, act, actor, episodes, about["settings"]["versions"], out)
+        outcomes = runner.run(
+            actor, episodes, act=act, chunking=chunking, num_environments=flags.workers, taken=as_taken
+        )
+        _keep(flags, outcomes, len(episodes), about["settings"]["versions"], out)
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
     results = {"policy_place": flags.policy, **about}
     for name in controllers:
@@ -135,14 +144,12 @@ def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: i
     return Actor(make_environment(name, settings), senses, max_steps)
 
 
-def _run_episodes(flags, act, actor, episodes, versions, out):
+def _keep(flags, outcomes, count, versions, out):
+    """Writes each episode as soon as it has ended."""
     import tqdm
 
-    from farsighted_jax.rollout import runner
-
-    outcomes = runner.run(actor, episodes, act=act, execute=flags.execute, num_environments=flags.workers)
     with open(out / "episodes.jsonl", "a", encoding="utf-8") as file:
-        for outcome in tqdm.tqdm(outcomes, total=len(episodes), unit="episode", disable=not episodes):
+        for outcome in tqdm.tqdm(outcomes, total=count, unit="episode", disable=not count):
             episode = outcome.episode
             line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
             line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
@@ -176,6 +183,14 @@ def _senses(policy):
     )
 
 
+def _chunking(policy, flags):
+    from farsighted_jax.rollout.chunking import Chunking
+
+    chunking = Chunking(flags.execute, flags.ensemble)
+    chunking.check(policy.horizon)
+    return chunking
+
+
 def _action_map(policy, flags, simulator):
     """From the policy's actions to the simulator's."""
     from farsighted_jax.rollout.action_map import action_map
@@ -187,8 +202,6 @@ def _action_map(policy, flags, simulator):
             f"the policy acts for {policy.spec.name!r} with actions {found and found.names} at "
             f"{found and found.hz} Hz, {flags.env} expects {expected.names} at {expected.hz} Hz"
         )
-    if policy.horizon < flags.execute:
-        raise RolloutError(f"the policy gives {policy.horizon} actions a chunk, --execute is {flags.execute}")
     if simulator.controller is None:
         return lambda action_BJM: action_BJM
     return action_map(found, expected, controller=simulator.controller)

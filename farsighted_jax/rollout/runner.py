@@ -1,7 +1,7 @@
 """Closed loop: a policy acts in many environments at once, each in a process of its own.
 
 All environments that wait are asked in one batch, whose size never changes, so that the policy is compiled
-once. Each executes the first actions of its chunk and waits again (receding horizon).
+once. Each executes what its chunks say, see `chunking`, and waits again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from farsighted_jax.rollout.actor import Actor, Progress
+from farsighted_jax.rollout.chunking import Chunking, Chunks
 from farsighted_jax.rollout.environment import RolloutError
 
 # Observations of a batch -> float32[B, J, M].
@@ -46,8 +47,9 @@ def run(
     episodes: Sequence[Episode],
     *,
     act: Act | None,
-    execute: int,
+    chunking: Chunking,
     num_environments: int,
+    taken: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> Iterator[Outcome]:
     """Runs episodes, several at a time, in any order.
 
@@ -55,21 +57,22 @@ def run(
       make_actor: makes the actor of a process, and is called there: a function, or a partial of one.
       episodes: what to run.
       act: the policy; None where no episode asks for it.
-      execute: actions of a chunk that are taken before the policy is asked again.
+      chunking: how its chunks are executed.
       num_environments: processes.
+      taken: makes actions of the environment of those of the policy.
 
     Yields:
       Each episode's outcome when it has ended.
 
     Raises:
-      RolloutError: a process that failed, with its own message; a chunk shorter than `execute`.
+      RolloutError: a process that failed, with its own message; a chunk that is too short.
     """
     if act is None and any(episode.controller == "policy" for episode in episodes):
         raise RolloutError("episodes of a policy, and no policy")
     waiting = list(reversed(episodes))
     if not waiting:
         return
-    processes = [_Process(make_actor) for _ in range(min(num_environments, len(episodes)))]
+    processes = [_Process(make_actor, chunking) for _ in range(min(num_environments, len(episodes)))]
     try:
         for process in processes:
             process.start(waiting.pop())
@@ -83,36 +86,35 @@ def run(
                 if process.episode:
                     asked.append(process)
             if asked:
-                _answer(asked, act, execute, len(processes))
+                _answer(asked, act, taken, len(processes))
     finally:
         for process in processes:
             process.close()
 
 
-def _answer(asked, act, execute, batch_size):
+def _answer(asked, act, taken, batch_size):
     """Asks the policy for all that wait; rows that nobody waits for repeat the first."""
     rows = [process.observation for process in asked]
     action_BJM = act(rows + rows[:1] * (batch_size - len(rows)))
-    if action_BJM.shape[1] < execute:
-        raise RolloutError(f"chunks of {action_BJM.shape[1]} actions, expected at least execute = {execute}")
     for process, action_JM in zip(asked, action_BJM, strict=False):
-        process.send("act", action_JM[:execute])
+        process.send("act", taken(process.chunks.add(action_JM)))
 
 
 class _Process:
     """One environment elsewhere; it has one episode and one message in flight at a time."""
 
-    def __init__(self, make_actor):
+    def __init__(self, make_actor, chunking):
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(theirs, make_actor), daemon=True)
         self._process.start()
         theirs.close()
+        self._chunking = chunking
         self.episode: Episode | None = None
         self.observation: dict[str, Any] | None = None
 
     def start(self, episode: Episode | None) -> None:
-        self.episode, self._frames = episode, []
+        self.episode, self.chunks, self._frames = episode, Chunks(self._chunking), []
         if episode is None:
             return
         if episode.controller == "policy":

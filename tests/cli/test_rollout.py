@@ -147,7 +147,7 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
 
 def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
     policy = Reacher()
-    with pytest.raises(RolloutError, match="gives 4 actions a chunk, --execute is 5"):
+    with pytest.raises(RolloutError, match="chunks of 4 actions, expected at least execute = 5"):
         rollout_run.run(run_flags(tmp_path, "--execute", "5"), policy, "d1")
     policy.spec = spec_for("bridge_dataset")
     with pytest.raises(RolloutError, match="acts for 'bridge_dataset'.* at 5.0 Hz, metaworld expects"):
