@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the weighted mean of all chunks that speak of a step (ACT; mostly with --execute 1)",
     )
+    parser.add_argument("--zero-noise", action="store_true", help="the flow starts from zero, not from noise")
     parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
     parser.add_argument("--out", required=True, help="folder of the results")
@@ -92,6 +93,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
         "settings": simulator.render_settings(**settings),
         "release": digest,
         **dataclasses.asdict(chunking),
+        "zero_noise": flags.zero_noise,
         "max_steps": steps if len(set(steps.values())) > 1 else next(iter(steps.values())),
     }
     _check_folder(out, about)
@@ -101,10 +103,10 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     if there:
         report(f"{len(there)} episodes are there already")
     missing = [episode for key, episode in wanted.items() if key not in there]
-    calls = itertools.count()
 
-    def act(observations):
-        return policy(observations, seed=next(calls))
+    def act(questions):
+        seeds = None if flags.zero_noise else [question.seed for question in questions]
+        return policy([question.observation for question in questions], seed=seeds)
 
     for limit in sorted(set(steps.values())):
         episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]

@@ -133,8 +133,8 @@ class LatentPolicy:
         self.groups = task.model.layout.groups
         self._params, self._compiled = task.model_params(params), _compiled(task)
 
-    def actions(self, batch: Arrays, key: jax.Array) -> jax.Array:
-        """One normalised chunk a sample, float32[B, J, M]; noise by `key` and place in the batch."""
+    def actions(self, batch: Arrays, key: jax.Array | None) -> jax.Array:
+        """One normalised chunk a sample, float32[B, J, M]; `key` as in `sample_actions`."""
         return self._compiled["actions"](self._params, batch, key)
 
     def plan(self, batch: Arrays) -> dict[str, jax.Array]:

@@ -26,8 +26,8 @@ def sample_actions(
     Args:
       velocity_fn: (float32[B, J, M] point, float32[B] time) -> velocity; it closes
         over the condition, which is computed once, outside.
-      key: one key; the noise of a sample depends on it and on its place in the batch alone,
-        not on the batch's size.
+      key: one key: the noise of a sample depends on it and on its place in the batch alone, not on the
+        batch's size; or key[B], one a sample; or None: the flow starts from zero.
       shape: (B, J, M).
       valid_BJM: bool[B, J, M] or what broadcasts to it, such as the dimensions of
         each sample's action space, bool[B, 1, M].
@@ -43,9 +43,7 @@ def sample_actions(
       FlowError: an unknown solver, or less than one step.
     """
     solve = solver_named(solver)
-    num_samples, J, M = shape
-    noise_BJM = draw_noise(sample_keys(key, jnp.arange(num_samples)), J, M)
-    noise_BJM = jnp.where(valid_BJM, noise_BJM, 0.0)
+    noise_BJM = jnp.where(valid_BJM, _start(key, *shape), 0.0)
 
     def valid_velocity(x_BJM, time_B):
         return jnp.where(valid_BJM, velocity_fn(x_BJM, time_B), 0.0)
@@ -55,6 +53,13 @@ def sample_actions(
     frozen_BJM = frozen_BJM & valid_BJM
     action_BJM = solve(inpainted(valid_velocity, noise_BJM, committed_BJM, frozen_BJM), noise_BJM, num_steps)
     return jnp.where(frozen_BJM, committed_BJM.astype(jnp.float32), action_BJM)
+
+
+def _start(key, num_samples, num_steps, width):
+    if key is None:
+        return jnp.zeros((num_samples, num_steps, width))
+    key_B = sample_keys(key, jnp.arange(num_samples)) if key.ndim == 0 else key
+    return draw_noise(key_B, num_steps, width)
 
 
 def action_sampler(head, num_steps: int = NUM_STEPS, solver: str = "euler") -> Callable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,6 @@ import numpy as np
 from farsighted_jax.rollout.actor import Actor, Progress
 from farsighted_jax.rollout.chunking import Chunking, Chunks
 from farsighted_jax.rollout.environment import RolloutError
-
-# Observations of a batch -> float32[B, J, M].
-Act = Callable[[Sequence[dict[str, Any]]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +38,25 @@ class Outcome:
     success: bool
     steps: int
     frames: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a policy is asked: the observation after `step` steps of an episode."""
+
+    episode: Episode
+    step: int
+    observation: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of the policy's noise, uint32: by task, seed and step of the episode, whatever else is running."""
+        words = [zlib.crc32(self.episode.task.encode()), self.episode.seed, self.step]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+# Questions of a batch -> float32[B, J, M].
+Act = Callable[[Sequence[Question]], np.ndarray]
 
 
 def run(
@@ -94,7 +111,7 @@ def run(
 
 def _answer(asked, act, taken, batch_size):
     """Asks the policy for all that wait; rows that nobody waits for repeat the first."""
-    rows = [process.observation for process in asked]
+    rows = [process.question for process in asked]
     action_BJM = act(rows + rows[:1] * (batch_size - len(rows)))
     for process, action_JM in zip(asked, action_BJM, strict=False):
         process.send("act", taken(process.chunks.add(action_JM)))
@@ -111,7 +128,7 @@ class _Process:
         theirs.close()
         self._chunking = chunking
         self.episode: Episode | None = None
-        self.observation: dict[str, Any] | None = None
+        self.question: Question | None = None
 
     def start(self, episode: Episode | None) -> None:
         self.episode, self.chunks, self._frames = episode, Chunks(self._chunking), []
@@ -139,8 +156,8 @@ class _Process:
             raise RolloutError(f"{self.episode}: {progress}")
         if progress.frames is not None:
             self._frames.append(progress.frames)
-        self.observation = progress.observation
         if not progress.ended:
+            self.question = Question(self.episode, progress.steps, progress.observation)
             return None
         frames = np.concatenate(self._frames) if self._frames else None
         return Outcome(self.episode, progress.success, progress.steps, frames)

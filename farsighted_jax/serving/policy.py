@@ -83,13 +83,17 @@ class Policy:
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
 
     def __call__(
-        self, observation: RawObservation | Sequence[RawObservation], *, seed: int = 0
+        self,
+        observation: RawObservation | Sequence[RawObservation],
+        *,
+        seed: int | Sequence[int] | None = 0,
     ) -> np.ndarray:
         """Actions for one observation, or for each of a list.
 
         Args:
           observation: see `serving.observation`.
-          seed: of the noise that the flow starts from, which depends on the place in a list too.
+          seed: of the noise that the flow starts from, which depends on the place in a list too; or one of
+            each observation, uint32, whose noise depends on nothing else; None: it starts from zero.
 
         Returns:
           float32[J, M] for one, float32[B, J, M] for a list of B: actions as the dataset stores
@@ -97,15 +101,23 @@ class Policy:
 
         Raises:
           ObservationError: names the key that is wrong, missing or unknown.
-          PolicyError: a policy without actions.
+          PolicyError: a policy without actions, or another number of seeds than of observations.
         """
         if not self.horizon:
             given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
             instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
             raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
-        batch, num = self._batch([observation] if one else observation)
-        normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
+        observations = [observation] if one else observation
+        seeds = {"seed": np.asarray(seed, np.uint32)} if np.ndim(seed) else {}
+        if seeds and len(seed) != len(observations):
+            raise PolicyError(f"{len(seed)} seeds for {len(observations)} observations")
+        batch, num = self._batch(observations, **seeds)
+        if seeds:
+            key = jax.vmap(jax.random.key)(batch.pop("seed"))
+        else:
+            key = None if seed is None else jax.random.key(seed)
+        normalized_BJM = np.asarray(self._latent.actions(batch, key))[:num]
         action_BJM = self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
         return action_BJM[0] if one else action_BJM
 
@@ -132,9 +144,9 @@ class Policy:
         gripper = [group == "gripper" for group in spec.groups]
         return as_stored(denormalize(action_JM, self._actions, mode, gripper), spec)
 
-    def _batch(self, observations):
-        """A batch on its devices, and how many of its rows count."""
-        batch, num = self._reader.batch(observations), len(observations)
+    def _batch(self, observations, **more):
+        """A batch on its devices, with `more` rows, and how many of them count."""
+        batch, num = {**self._reader.batch(observations), **more}, len(observations)
         if self._mesh is None:
             return batch, num
         missing = -num % num_batch_shards(self._mesh)

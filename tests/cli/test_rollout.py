@@ -130,7 +130,8 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["expert"]["tasks"]["reach"]["success"] == 1 and results["random"]["episodes"] == 2
     assert {size for size, _ in policy.asked} == {2}, "one batch size, so one compilation"
-    assert [seed for _, seed in policy.asked] == list(range(len(policy.asked)))
+    seeds = [seed for _, seeds in policy.asked for seed in set(seeds)]
+    assert len(set(seeds)) == len(seeds) > 20, "each question of an episode has a seed of its own"
     assert len(list((tmp_path / "films").glob("*.mp4"))) == 2
     lines = (tmp_path / "episodes.jsonl").read_text()
     assert lines.count("\n") == 6 and "2000000" in lines
@@ -141,6 +142,8 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
     assert sorted((tmp_path / "episodes.jsonl").read_text().splitlines()) == sorted(lines.splitlines())
     with pytest.raises(RolloutError, match="episodes of another run: execute is 4, expected 2"):
         rollout_run.run(run_flags(tmp_path, "--execute", "2"), policy, "d1")
+    with pytest.raises(RolloutError, match="zero_noise is False, expected True"):
+        rollout_run.run(run_flags(tmp_path, "--zero-noise"), policy, "d1")
     with pytest.raises(RolloutError, match="release is d1, expected d2"):
         rollout_run.run(run_flags(tmp_path), policy, "d2")
 

@@ -11,15 +11,17 @@ from farsighted_jax.rollout.chunking import Chunking
 from farsighted_jax.rollout.environment import RolloutError
 from farsighted_jax.rollout.runner import Episode, run
 
+ALONE = {"chunking": Chunking(1), "num_environments": 1}
+
 
 def make_actor():
     return Actor(Line(), Senses(("primary",)), 30)
 
 
-def walk(observations):
+def walk(questions):
     """A chunk of four: the speed depends on where each one stands, so that a swapped answer shows."""
-    assert len(observations) == 2, "the batch has one size"
-    speed_B = [0.5 if observation["state"][0] % 2 == 0 else 0.25 for observation in observations]
+    assert len(questions) == 2, "the batch has one size"
+    speed_B = [0.5 if question.observation["state"][0] % 2 == 0 else 0.25 for question in questions]
     return np.stack([np.tile([speed, 0, 0, 0], (4, 1)) for speed in speed_B]).astype(np.float32)
 
 
@@ -48,9 +50,9 @@ def test_every_episode_is_run_once_and_each_environment_gets_its_own_answer():
 
 @pytest.mark.parametrize(("ensemble", "steps"), [(False, 6), (True, 8)])
 def test_chunks_are_executed_as_asked_and_then_brought_to_the_environment(ensemble, steps):
-    def hurrying(observations):
+    def hurrying(questions):
         """Speed x + 1 for the whole chunk: an ensemble with earlier, slower chunks hurries less."""
-        return np.array([[[o["state"][0] + 1, 0, 0, 0]] * 4 for o in observations], np.float32)
+        return np.array([[[q.observation["state"][0] + 1, 0, 0, 0]] * 4 for q in questions], np.float32)
 
     def quartered(action_JM):
         assert action_JM.shape == (1, 4)
@@ -60,6 +62,24 @@ def test_chunks_are_executed_as_asked_and_then_brought_to_the_environment(ensemb
     more = {"chunking": chunking, "num_environments": 1, "taken": quartered}
     (outcome,) = run(make_actor, episodes, act=hurrying, **more)
     assert outcome.success and outcome.steps == steps
+
+
+def test_the_seed_of_a_question_is_a_function_of_episode_and_step_alone():
+    def seeds(num_environments, tasks):
+        asked = {}
+
+        def act(questions):
+            asked.update({(q.episode.task, q.episode.seed, q.step): q.seed for q in questions})
+            return np.full((len(questions), 2, 4), 0.1, np.float32)
+
+        episodes = [Episode("policy", task, seed) for task in tasks for seed in (3, 5)]
+        more = {"chunking": Chunking(2), "num_environments": num_environments}
+        list(run(make_actor, episodes, act=act, **more))
+        return asked
+
+    alone, together = seeds(1, ["go"]), seeds(2, ["stay", "go"])
+    assert len(set(together.values())) == len(together) == 2 * 15 + len(alone)
+    assert alone == {key: seed for key, seed in together.items() if key[0] == "go"}
 
 
 def test_films_are_of_the_episodes_that_ask_for_one():
@@ -72,7 +92,7 @@ def test_films_are_of_the_episodes_that_ask_for_one():
 def test_an_error_of_an_environment_is_told_with_the_episode():
     episodes = [Episode("expert", "fly", 6)]
     with pytest.raises(RolloutError, match="'fly'.*no task 'fly'"):
-        list(run(make_actor, episodes, act=None, chunking=Chunking(1), num_environments=1))
+        list(run(make_actor, episodes, act=None, **ALONE))
 
 
 def test_a_chunk_that_is_too_short_is_an_error():
@@ -83,7 +103,7 @@ def test_a_chunk_that_is_too_short_is_an_error():
 
 def test_a_policy_is_needed_for_its_episodes():
     with pytest.raises(RolloutError, match="no policy"):
-        list(run(make_actor, [Episode("policy", "go", 0)], act=None, chunking=Chunking(1), num_environments=1))
+        list(run(make_actor, [Episode("policy", "go", 0)], act=None, **ALONE))
 
 
 def fails():
@@ -97,4 +117,4 @@ def dies():
 @pytest.mark.parametrize(("make", "told"), [(fails, "no renderer"), (dies, "process died in Episode")])
 def test_a_process_that_does_not_come_up_is_told(make, told):
     with pytest.raises(RolloutError, match=told):
-        list(run(make, [Episode("expert", "go", 0)], act=None, chunking=Chunking(1), num_environments=1))
+        list(run(make, [Episode("expert", "go", 0)], act=None, **ALONE))

@@ -20,6 +20,7 @@ from farsighted_jax.cli.main import main
 from farsighted_jax.cli.publish import publish
 from farsighted_jax.cli.run import read_run
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize
+from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.serving import policy as serving
 from farsighted_jax.serving.observation import ObservationError
 from farsighted_jax.serving.policy import load
@@ -69,6 +70,20 @@ def test_actions_are_a_function_of_observations_and_seed(policy, seen):
     assert actions.shape == (2, J, M) and actions.dtype == np.float32 and np.isfinite(actions).all()
     np.testing.assert_array_equal(policy(seen[2:]), actions)
     assert (policy(seen[2:], seed=1) != actions).any()
+
+
+def test_an_observation_with_a_seed_of_its_own_has_its_noise_wherever_it_stands(policy, seen):
+    actions = policy(seen[2:], seed=[7, 8])
+    np.testing.assert_allclose(policy(seen[:1:-1], seed=[8, 7])[::-1], actions, atol=1e-5)
+    assert (np.abs(policy(seen[2:], seed=[7, 7]) - actions).max((1, 2)) > 1e-3).tolist() == [False, True]
+    with pytest.raises(PolicyError, match="1 seeds for 2 observations"):
+        policy(seen[2:], seed=[7])
+
+
+@pytest.mark.slow
+def test_without_a_seed_the_flow_starts_from_zero(policy, seen):
+    zero = policy(seen[2:], seed=None)
+    assert np.isfinite(zero).all() and (zero != policy(seen[2:])).any()
 
 
 @pytest.mark.slow
