@@ -40,6 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the weighted mean of all chunks that speak of a step (ACT; mostly with --execute 1)",
     )
+    parser.add_argument(
+        "--latency",
+        type=int,
+        default=0,
+        help="steps from a question to its chunk; meanwhile the old one is executed (default: 0)",
+    )
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="real-time chunking: the new chunk goes on from what is executed meanwhile",
+    )
     parser.add_argument("--zero-noise", action="store_true", help="the flow starts from zero, not from noise")
     parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
@@ -51,7 +62,7 @@ def main(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> int:
     arguments.at_least(
         parser, flags, 1, "episodes", "execute", *["max_steps"] * (flags.max_steps is not None)
     )
-    arguments.at_least(parser, flags, 0, "films")
+    arguments.at_least(parser, flags, 0, "films", "latency")
     from farsighted_jax.checkpoint import release
     from farsighted_jax.serving.download import local_folder
     from farsighted_jax.serving.policy import load
@@ -103,10 +114,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     if there:
         report(f"{len(there)} episodes are there already")
     missing = [episode for key, episode in wanted.items() if key not in there]
-
-    def act(questions):
-        seeds = None if flags.zero_noise else [question.seed for question in questions]
-        return policy([question.observation for question in questions], seed=seeds)
+    act = functools.partial(_act, policy, chunking, flags.zero_noise)
 
     for limit in sorted(set(steps.values())):
         episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]
@@ -136,6 +144,18 @@ def _episodes(flags, tasks, controllers):
         )
         for controller, task, index in itertools.product(controllers, tasks, range(flags.episodes))
     ]
+
+
+def _act(policy, chunking, zero_noise, questions):
+    from farsighted_jax.serving.policy import Executing
+
+    more = {"seed": None if zero_noise else [question.seed for question in questions]}
+    if chunking.real_time:
+        more["executing"] = [
+            None if question.rest is None else Executing(question.rest, chunking.latency)
+            for question in questions
+        ]
+    return policy([question.observation for question in questions], **more)
 
 
 def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: int):
@@ -188,7 +208,7 @@ def _senses(policy):
 def _chunking(policy, flags):
     from farsighted_jax.rollout.chunking import Chunking
 
-    chunking = Chunking(flags.execute, flags.ensemble)
+    chunking = Chunking(flags.execute, flags.ensemble, flags.latency, flags.real_time)
     chunking.check(policy.horizon)
     return chunking
 

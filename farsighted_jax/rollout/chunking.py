@@ -19,15 +19,27 @@ class Chunking:
     Attributes:
       execute: actions taken before the policy is asked again.
       ensemble: take the weighted mean of all chunks that speak of a step, not the newest one alone.
+      latency: steps from a question to its chunk, during which earlier chunks are executed; only for the
+        first one the robot waits.
+      real_time: the policy is told what is executed meanwhile, and goes on from there (arXiv 2506.07339).
     """
 
     execute: int
     ensemble: bool = False
+    latency: int = 0
+    real_time: bool = False
 
     def check(self, horizon: int) -> None:
-        """Raises RolloutError for chunks of `horizon` actions that are too short for it."""
-        if not 1 <= self.execute <= horizon:
-            raise RolloutError(f"chunks of {horizon} actions, expected at least execute = {self.execute}")
+        """Raises RolloutError where it cannot be, with chunks of `horizon` actions."""
+        if self.ensemble and self.real_time:
+            raise RolloutError("real-time chunking goes on from one chunk, an ensemble is a mean of several")
+        if not 0 <= self.latency <= self.execute:
+            raise RolloutError(f"a latency of {self.latency} steps, expected 0 to execute = {self.execute}")
+        if not 1 <= self.execute <= horizon - self.latency:
+            late = f" + latency = {self.latency}" if self.latency else ""
+            raise RolloutError(
+                f"chunks of {horizon} actions, expected at least execute = {self.execute}{late}"
+            )
 
 
 class Chunks:
@@ -54,11 +66,22 @@ class Chunks:
         begin, self._step = self._step, self._step + self._chunking.execute
         self._known.append((begin, np.asarray(action_JM, np.float32)))
         taken = np.stack([self._action(step) for step in range(begin, self._step)])
-        self._known = [(start, chunk) for start, chunk in self._known if start + len(chunk) > self._step]
+        self._known = [(start, chunk) for start, chunk in self._known if start + len(chunk) >= self._step]
         return taken
 
+    def rest(self) -> np.ndarray | None:
+        """What the newest chunk says of the steps from now on, float32[n, M]; None before the first."""
+        if not self._known:
+            return None
+        start, chunk_JM = self._known[-1]
+        return chunk_JM[self._step - start :]
+
     def _action(self, step):
-        said = [chunk[step - start] for start, chunk in self._known if step < start + len(chunk)]
+        said = [
+            chunk[step - start]
+            for start, chunk in self._known
+            if step < start + len(chunk) and (start == 0 or step >= start + self._chunking.latency)
+        ]
         if not self._chunking.ensemble:
             return said[-1]
         return np.average(said, axis=0, weights=np.exp(-DECAY * np.arange(len(said)))).astype(np.float32)

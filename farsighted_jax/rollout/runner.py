@@ -42,11 +42,12 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a policy is asked: the observation after `step` steps of an episode."""
+    """What a policy is asked: the observation after `step` steps of an episode; see `Chunks.rest`."""
 
     episode: Episode
     step: int
     observation: dict[str, Any]
+    rest: np.ndarray | None = None
 
     @property
     def seed(self) -> int:
@@ -157,7 +158,8 @@ class _Process:
         if progress.frames is not None:
             self._frames.append(progress.frames)
         if not progress.ended:
-            self.question = Question(self.episode, progress.steps, progress.observation)
+            rest = self.chunks.rest()
+            self.question = Question(self.episode, progress.steps, progress.observation, rest)
             return None
         frames = np.concatenate(self._frames) if self._frames else None
         return Outcome(self.episode, progress.success, progress.steps, frames)

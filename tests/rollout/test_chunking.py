@@ -43,6 +43,51 @@ def test_chunks_that_agree_are_executed_as_they_are():
     np.testing.assert_allclose(np.concatenate([chunks.add(same) for _ in range(9)]), 0.3, rtol=1e-6)
 
 
+def test_with_latency_the_old_chunk_is_executed_until_the_new_one_is_there():
+    # Asked at 0, 2, 4; only for the first chunk the robot waits.
+    out = taken(Chunking(2, latency=1), 3)
+    np.testing.assert_allclose(out[:, 0], [0, 0.1, 0.2, 1.1, 1.2, 2.1], rtol=1e-6)
+    out = taken(Chunking(2, latency=2), 3)
+    np.testing.assert_allclose(out[:, 0], [0, 0.1, 0.2, 0.3, 1.2, 1.3], rtol=1e-6)
+
+
+def test_an_ensemble_waits_for_its_chunks_too():
+    out, old, new = taken(Chunking(1, ensemble=True, latency=1), 2), 1.0, np.exp(-DECAY)
+    np.testing.assert_allclose(out[:, 0], [0, 0.1], rtol=1e-6)
+    out = taken(Chunking(1, ensemble=True, latency=1), 3)
+    assert out[2, 0] == pytest.approx((0.2 * old + 1.1 * new) / (old + new), rel=1e-6)
+
+
+@pytest.mark.parametrize("latency", [0, 1, 2])
+def test_the_rest_of_the_newest_chunk_begins_with_what_is_executed_next(latency):
+    chunks = Chunks(Chunking(2, latency=latency))
+    assert chunks.rest() is None
+    chunks.add(chunk(0))
+    for number in (1, 2, 3):
+        rest = chunks.rest()
+        np.testing.assert_array_equal(rest, chunk(number - 1)[2:].astype(np.float32))
+        np.testing.assert_array_equal(chunks.add(chunk(number))[:latency], rest[:latency])
+
+
+def test_a_chunk_that_is_executed_whole_leaves_no_rest():
+    chunks = Chunks(Chunking(J))
+    chunks.add(chunk(0))
+    assert chunks.rest().shape == (0, M)
+
+
+@pytest.mark.parametrize(
+    ("chunking", "told"),
+    [
+        (Chunking(3, latency=4), "a latency of 4 steps, expected 0 to execute = 3"),
+        (Chunking(3, latency=3), "chunks of 5 actions, expected at least execute = 3 . latency = 3"),
+        (Chunking(1, True, 0, True), "an ensemble is a mean of several"),
+    ],
+)
+def test_what_cannot_be_executed_is_named(chunking, told):
+    with pytest.raises(RolloutError, match=told):
+        chunking.check(J)
+
+
 def test_a_chunk_that_is_too_short_is_named():
     with pytest.raises(RolloutError, match="chunks of 5 actions, expected at least execute = 6"):
         Chunks(Chunking(6)).add(chunk(0))
