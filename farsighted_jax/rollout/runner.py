@@ -10,7 +10,7 @@ import dataclasses
 import multiprocessing
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,21 @@ class Episode:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """An episode that was run: `frames` is uint8[n, H, W, 3] of one to be filmed, else None."""
+    """An episode that was run.
+
+    Attributes:
+      episode: which one.
+      success: whether the task was done.
+      steps: taken.
+      frames: uint8[n, H, W, 3] of one that is filmed, else None.
+      imagined: of one that is filmed, what was imagined at its questions, by step.
+    """
 
     episode: Episode
     success: bool
     steps: int
     frames: np.ndarray | None = None
+    imagined: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +65,9 @@ class Question:
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-# Questions of a batch -> float32[B, J, M].
+# Questions of a batch -> float32[B, J, M], and float32[B, H, W, 3].
 Act = Callable[[Sequence[Question]], np.ndarray]
+Imagine = Callable[[Sequence[Question]], np.ndarray]
 
 
 def run(
@@ -68,6 +78,7 @@ def run(
     chunking: Chunking,
     num_environments: int,
     taken: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    imagine: Imagine | None = None,
 ) -> Iterator[Outcome]:
     """Runs episodes, several at a time, in any order.
 
@@ -78,6 +89,7 @@ def run(
       chunking: how its chunks are executed.
       num_environments: processes.
       taken: makes actions of the environment of those of the policy.
+      imagine: what the policy foresees, asked where an episode is filmed; None for one that foresees nothing.
 
     Yields:
       Each episode's outcome when it has ended.
@@ -104,16 +116,21 @@ def run(
                 if process.episode:
                     asked.append(process)
             if asked:
-                _answer(asked, act, taken, len(processes))
+                _answer(asked, act, taken, imagine, len(processes))
     finally:
         for process in processes:
             process.close()
 
 
-def _answer(asked, act, taken, batch_size):
+def _answer(asked, act, taken, imagine, batch_size):
     """Asks the policy for all that wait; rows that nobody waits for repeat the first."""
     rows = [process.question for process in asked]
-    action_BJM = act(rows + rows[:1] * (batch_size - len(rows)))
+    rows += rows[:1] * (batch_size - len(rows))
+    if imagine and any(process.episode.film for process in asked):
+        for process, picture_HWC in zip(asked, imagine(rows), strict=False):
+            if process.episode.film:
+                process.imagined[process.question.step] = picture_HWC
+    action_BJM = act(rows)
     for process, action_JM in zip(asked, action_BJM, strict=False):
         process.send("act", taken(process.chunks.add(action_JM)))
 
@@ -133,6 +150,7 @@ class _Process:
 
     def start(self, episode: Episode | None) -> None:
         self.episode, self.chunks, self._frames = episode, Chunks(self._chunking), []
+        self.imagined: dict[int, np.ndarray] = {}
         if episode is None:
             return
         if episode.controller == "policy":
@@ -162,7 +180,7 @@ class _Process:
             self.question = Question(self.episode, progress.steps, progress.observation, rest)
             return None
         frames = np.concatenate(self._frames) if self._frames else None
-        return Outcome(self.episode, progress.success, progress.steps, frames)
+        return Outcome(self.episode, progress.success, progress.steps, frames, self.imagined)
 
     def close(self) -> None:
         self._pipe.close()

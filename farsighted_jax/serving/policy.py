@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from data_pipelines.frame import Preprocessing
 from data_pipelines.language.instructions import Instructions, Tokenizer, tokenizer_for
 from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
-from data_pipelines.trajectory import as_stored, history_steps, oriented
+from data_pipelines.trajectory import as_stored, history_steps, keyframe_steps, oriented
 from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.core import config as config_lib
@@ -66,6 +66,7 @@ class Policy:
       depth_cameras: roles that "depth" may have.
       history_steps: R steps before the present one that it sees, the oldest first, 0 the last.
       horizon: J, steps of an action chunk; 0 for a policy that gives none.
+      keyframe_step: steps from now to the frame that `imagined` foresees.
       groups: of tokens: "context", and those of "vision", "plan" and "action" that it has.
     """
 
@@ -76,6 +77,7 @@ class Policy:
         *,
         horizon: int,
         history: tuple[int, ...],
+        keyframe_step: int,
         actions: ArrayStatistics | None,
         mesh: Mesh | None = None,
     ):
@@ -86,13 +88,14 @@ class Policy:
           reader: of observations.
           horizon: J.
           history: see `history_steps`.
+          keyframe_step: see there.
           actions: statistics of the actions, or None without.
           mesh: rows of a batch are spread over its data axes; None: one device.
         """
         self.spec, self.keys, self.cameras = reader.spec, reader.keys, reader.roles
         self.depth_cameras = reader.depth_roles
         self.horizon, self.history_steps = horizon if actions else 0, history
-        self.groups = latent.groups
+        self.groups, self.keyframe_step = latent.groups, keyframe_step
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
 
     def __call__(
@@ -278,6 +281,7 @@ def policy_of(
       ReleaseError: an embodiment that it does not have, or none named where there are several.
     """
     spec, data = specs[_chosen(specs, embodiment)], config["data"]
+    offsets_s = dict(data.get("dataset_offsets_s", ())).get(spec.name, data["offsets_s"])
     own, all_states = statistics[spec.name], [entry["state"] for entry in statistics.values()]
     reads_state = "proprio" in task.fields
     reader = ObservationReader(
@@ -298,6 +302,7 @@ def policy_of(
         reader,
         horizon=task.model.layout.chunk,
         history=history_steps(spec.hz, data["history_s"], spec.name),
+        keyframe_step=keyframe_steps(spec.hz, offsets_s, spec.name)[0],
         actions=ArrayStatistics.from_dict(own["action"]) if own["action"] else None,
         mesh=mesh,
     )

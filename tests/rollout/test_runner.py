@@ -84,7 +84,15 @@ def test_the_seed_of_a_question_is_a_function_of_episode_and_step_alone():
 
 def test_films_are_of_the_episodes_that_ask_for_one():
     episodes = [Episode("policy", "go", 6, film=True), Episode("policy", "go", 4)]
-    outcomes = list(run(make_actor, episodes, act=walk, chunking=Chunking(4), num_environments=2))
+
+    def imagine(questions):
+        assert len(questions) == 2, "the batch has one size"
+        return np.stack([np.full((2, 2, 3), question.observation["state"][0]) for question in questions])
+
+    more = {"chunking": Chunking(2), "num_environments": 2, "imagine": imagine}
+    outcomes = list(run(make_actor, episodes, act=walk, **more))
+    imagined = {o.episode.seed: o.imagined for o in outcomes}
+    assert imagined[4] == {} and {k: v[0, 0, 0] for k, v in imagined[6].items()} == {0: 6, 2: 8}
     frames = {o.episode.seed: o.frames for o in outcomes}
     assert frames[4] is None and frames[6][:, 0, 0, 0].tolist() == [6, 7, 8, 9, 10]
 
