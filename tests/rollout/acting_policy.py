@@ -25,7 +25,7 @@ class ActingPolicy:
         units=("m", "rad"),
     ):
         self.cameras, self.keys, self.horizon, self.history_steps = cameras, keys, horizon, history
-        self.depth_cameras = ()
+        self.depth_cameras, self.groups = (), ("context", "action")
         self.spec = DatasetSpec(
             name="toy",
             hz=hz,
