@@ -23,9 +23,10 @@ class ActingPolicy:
         rotation="rpy",
         rotate_180=False,
         units=("m", "rad"),
+        groups=("context", "action"),
     ):
         self.cameras, self.keys, self.horizon, self.history_steps = cameras, keys, horizon, history
-        self.depth_cameras, self.groups = (), ("context", "vision", "plan", "action")
+        self.depth_cameras, self.groups = (), groups
         self.spec = DatasetSpec(
             name="toy",
             hz=hz,

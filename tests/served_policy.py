@@ -28,7 +28,9 @@ class SlowPolicy(ActingPolicy):
 
 
 def policy(**options):
-    return SlowPolicy(cameras=("primary", "wrist"), keys=("rgb", "state", "instruction"), **options)
+    groups = ("context", "vision", "plan", "action")
+    keys = ("rgb", "state", "instruction")
+    return SlowPolicy(cameras=("primary", "wrist"), keys=keys, groups=groups, **options)
 
 
 def server(acting=None, *, batch_size=1, outputs=(), **options):
