@@ -129,7 +129,7 @@ class PolicyClient:
             header = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, size)
         else:
             header = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, size)
-        masked = np.frombuffer(data, np.uint8) ^ np.resize(np.frombuffer(mask, np.uint8), size)
+        masked = np.frombuffer(data, np.uint8) ^ np.tile(np.frombuffer(mask, np.uint8), size // 4 + 1)[:size]
         self._socket.sendall(header + mask + masked.tobytes())
 
     def _message(self):
