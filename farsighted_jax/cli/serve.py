@@ -76,7 +76,8 @@ def _server(flags, cameras):
     options = {"outputs": flags.outputs, "batch_size": flags.batch}
     if flags.layout != OWN:
         options["layout"] = layout_for(flags.layout, policy, cameras, tuple(flags.state))
-        options["act"] = actions_for(flags.layout, policy.spec.action)
+        if policy.spec.action:
+            options["act"] = actions_for(flags.layout, policy.spec.action)
     service = PolicyService(policy, **options)
     metadata = roboarena_metadata(policy) if flags.layout == "roboarena" else None
     return PolicyServer(service, metadata=metadata, capacity=flags.queue, deadline_s=flags.deadline)

@@ -50,12 +50,13 @@ def unpacked(frame: bytes | str) -> Message:
         or an image that cannot be decoded.
     """
     fields = wire.unpacked_map(frame, _decoded)
-    if not isinstance(fields, Mapping) or fields.get("type") not in TYPES:
+    kind = fields.get("type") if isinstance(fields, Mapping) else None
+    if not isinstance(kind, str) or kind not in TYPES:
         raise WireError(f"expected a map with a type, one of {TYPES}")
     payload, seq = fields.get("payload"), fields.get("seq")
     if not isinstance(payload, Mapping) or not isinstance(seq, int):
         raise WireError("expected a map with a map 'payload' and a number 'seq'")
-    return Message(fields["type"], payload, seq)
+    return Message(kind, payload, seq)
 
 
 def _decoded(fields):

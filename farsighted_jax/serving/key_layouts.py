@@ -114,19 +114,19 @@ def image_of(key: str, value: Any) -> np.ndarray:
     """An image uint8[..., H, W, 3] of what a client sends under a key; RequestError if it is none."""
     expected = "an image uint8[H, W, 3], or float within [0, 1]"
     if not isinstance(value, np.ndarray) or value.ndim not in (3, 4) or value.dtype.kind not in "uf":
-        raise RequestError(f"{key!r} is {_told(value)}, expected {expected}")
+        raise RequestError(f"{key!r} is {told(value)}, expected {expected}")
     if value.shape[-1] != 3 and value.shape[-3] == 3:
         value = np.moveaxis(value, -3, -1)
     if value.shape[-1] != 3 or not 0 < min(value.shape) or max(value.shape) > MAX_SIDE:
         raise RequestError(
-            f"{key!r} is {_told(value)}, expected {expected} of at most {MAX_SIDE} pixels a side"
+            f"{key!r} is {told(value)}, expected {expected} of at most {MAX_SIDE} pixels a side"
         )
     if value.dtype.kind == "f":
         if not (value.min() >= 0 and value.max() <= 1):
             raise RequestError(f"{key!r} is from {value.min()} to {value.max()}, expected {expected}")
         return (255 * value).astype(np.uint8)
     if value.dtype != np.uint8:
-        raise RequestError(f"{key!r} is {_told(value)}, expected {expected}")
+        raise RequestError(f"{key!r} is {told(value)}, expected {expected}")
     return value
 
 
@@ -146,7 +146,7 @@ def _numbers(key, value):
     except ValueError:
         numbers = None
     if numbers is None or numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
-        raise RequestError(f"{key!r} is {_told(value)}, expected a list of numbers")
+        raise RequestError(f"{key!r} is {told(value)}, expected a list of numbers")
     return numbers.astype(np.float64)
 
 
@@ -165,11 +165,14 @@ def _text(key, value):
     except UnicodeDecodeError:
         text = None
     if not isinstance(text, str):
-        raise RequestError(f"{key!r} is {_told(value)}, expected a text")
+        raise RequestError(f"{key!r} is {told(value)}, expected a text")
     return text
 
 
-def _told(value):
+def told(value: Any) -> str:
+    """What a client sent, in a few words."""
+    if isinstance(value, str):
+        return repr(value[:80])
     if isinstance(value, (np.ndarray, np.generic)):
         return f"{value.dtype}{list(value.shape)}"
     return f"of type {type(value).__name__}"

@@ -35,7 +35,7 @@ async def listen(
     pages: Mapping[str, Page],
     token: str = "",
     ready: Callable[[int], None] = lambda port: None,
-    max_connections: int = 256,
+    max_connections: int = 128,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     grace_s: float = 60.0,
 ) -> None:

@@ -16,6 +16,7 @@ from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.serving import listening, wire
 from farsighted_jax.serving.batcher import Batcher
 from farsighted_jax.serving.errors import DeadlineExceeded, Overloaded, RequestError, ServingError
+from farsighted_jax.serving.key_layouts import told
 from farsighted_jax.serving.metrics import CONTENT_TYPE, Metrics
 from farsighted_jax.serving.observation import ObservationError
 from farsighted_jax.serving.service import ENDPOINT, PolicyService
@@ -128,10 +129,10 @@ class PolicyServer:
         # Unpacking, decoding and resizing take as long as a health check may wait.
         fields, dialect = await asyncio.to_thread(wire.unpacked, frame)
         endpoint = fields.get(ENDPOINT, "infer")
+        if not isinstance(endpoint, str) or endpoint not in ("infer", "reset"):
+            raise RequestError(f"{ENDPOINT!r} is {told(endpoint)}, expected 'infer' or 'reset'")
         if endpoint == "reset":
             return RESET
-        if endpoint != "infer":
-            raise RequestError(f"{ENDPOINT!r} is {str(endpoint)[:80]!r}, expected 'infer' or 'reset'")
         request = await asyncio.to_thread(self._service.read, fields)
         reply = await self._batcher.ask(request)
         timing = {"infer_ms": 1000 * (time.monotonic() - started)}

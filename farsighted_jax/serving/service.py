@@ -107,13 +107,18 @@ class PolicyService:
         """
         fields = {key: value for key, value in fields.items() if key not in (ENDPOINT, SESSION)}
         asked, known = fields.pop(OUTPUTS, ()), self.policy.spec.name
-        if not isinstance(asked, (list, tuple)) or any(name not in self.outputs for name in asked):
-            raise RequestError(f"{OUTPUTS!r} is {str(asked)[:80]}, expected a list of {list(self.outputs)}")
-        if (embodiment := fields.pop(EMBODIMENT, known)) != known:
-            raise RequestError(f"{EMBODIMENT!r} is {str(embodiment)[:80]!r}, this policy acts for {known!r}")
+        names = asked if isinstance(asked, (list, tuple)) else [asked]
+        if wrong := [name for name in names if not isinstance(name, str) or name not in self.outputs]:
+            found = key_layouts.told(wrong[0])
+            raise RequestError(f"{OUTPUTS!r}: {found}, expected a list of {list(self.outputs)}")
+        embodiment = fields.pop(EMBODIMENT, known)
+        if not isinstance(embodiment, str) or embodiment != known:
+            raise RequestError(
+                f"{EMBODIMENT!r} is {key_layouts.told(embodiment)}, this policy acts for {known!r}"
+            )
         if self.layout:
             fields = key_layouts.observation(self.layout, self.policy, fields)
-        return Request(self.policy.read([fields]), tuple(asked))
+        return Request(self.policy.read([fields]), tuple(names))
 
     def answers(self, requests: Sequence[Request]) -> list[dict[str, Any] | NotFinite]:
         """A reply to each of at most `batch_size` requests, or the error of what is not finite in it."""

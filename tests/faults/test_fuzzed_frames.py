@@ -29,7 +29,26 @@ REQUEST = {
     "endpoint": "infer",
     "embodiment": "toy",
 }
-ODD = (None, True, -1, 2**63, 1e300, float("nan"), "", "x", "\x00" * 50, b"", b"\xff", [], {}, [[]], [1, "a"])
+ARRAY = {b"__ndarray__": True, b"dtype": "<f4", b"shape": [2], b"data": bytes(8)}
+ODD = (
+    ARRAY,
+    [ARRAY],
+    None,
+    True,
+    -1,
+    2**63,
+    1e300,
+    float("nan"),
+    "",
+    "x",
+    "\x00" * 50,
+    b"",
+    b"\xff",
+    [],
+    {},
+    [[]],
+    [1, "a"],
+)
 SEEDS = [wire.packed(REQUEST, dialect) for dialect in wire.DIALECTS]
 TYPED = re.compile(rf"(WireError|RequestError|ObservationError): |actions$|{RESET}$")
 

@@ -99,7 +99,7 @@ def test_images_are_turned_the_way_the_dataset_stores_them_and_may_be_float_or_s
         ({"observation/image": np.full((4, 5, 3), np.nan)}, "is from nan to nan, expected"),
         ({"observation/image": np.zeros((4, 5, 3), np.uint16)}, r"is uint16\[4, 5, 3\], expected"),
         ({"observation/state": np.array([0.0] * 3 + [np.nan])}, "'observation/state': number 3 is nan"),
-        ({"observation/state": "12"}, "'observation/state' is of type str, expected a list of numbers"),
+        ({"observation/state": "12"}, "'observation/state' is '12', expected a list of numbers"),
         ({"observation/state": [[1], [2, 3]]}, "of type list, expected a list of numbers"),
         ({"observation/state": [None]}, "of type list, expected a list of numbers"),
         ({"observation/state": {}}, "of type dict, expected a list of numbers"),

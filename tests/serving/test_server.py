@@ -4,9 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
+from acting_policy import ActingPolicy
 from running_server import page, running
 
 from farsighted_jax.serving import wire
+from farsighted_jax.serving.errors import ServingError
 from farsighted_jax.serving.key_layouts import layout_for
 from farsighted_jax.serving.server import PolicyServer
 from farsighted_jax.serving.service import PolicyService, roboarena_metadata
@@ -48,9 +50,22 @@ def test_further_outputs_come_only_to_those_who_ask():
                 )
                 assert set(replies[1]) == {"actions", "policy_timing", "server_timing"}
                 told = await infer(client, request(outputs=["depth"]))
-                assert told.startswith("RequestError: 'outputs' is ['depth'], expected a list of ['plan'")
+                assert told.startswith("RequestError: 'outputs': 'depth', expected a list of ['plan'")
 
     asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs", "told"),
+    [
+        ({"horizon": 0}, (), "has no actions to serve"),
+        ({"groups": ("context", "vision")}, (), "has no actions to serve"),
+        ({"groups": ("context", "action")}, ("plan",), "has no plan to serve"),
+    ],
+)
+def test_what_a_policy_does_not_give_is_not_served(options, outputs, told):
+    with pytest.raises(ServingError, match=told):
+        PolicyService(ActingPolicy(**options), outputs=outputs)
 
 
 def test_roboarena_resets_and_is_told_its_own_metadata():
@@ -103,7 +118,7 @@ def test_roboarena_resets_and_is_told_its_own_metadata():
         ({"observation/state": np.full(8, np.nan)}, "RequestError: 'observation/state': number 0 is nan"),
         ({"embodiment": "other"}, "RequestError: 'embodiment' is 'other', this policy acts for 'toy'"),
         ({"prompt": "unreadable"}, "ObservationError: 'instruction' is unreadable"),
-        ({"outputs": 5}, "RequestError: 'outputs' is 5"),
+        ({"outputs": 5}, "RequestError: 'outputs': of type int"),
     ],
 )
 def test_f8_a_bad_request_is_told_by_a_text_and_1011_and_others_do_not_notice(change, told):
