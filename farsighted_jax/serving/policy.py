@@ -123,35 +123,72 @@ class Policy:
           PolicyError: a policy without actions, another number of seeds or of what is being executed than of
             observations, or actions of another shape.
         """
-        if not self.horizon:
-            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
-            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
-            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
-        observations = [observation] if one else observation
-        rows = self._seeds(seed, observations) | self._ongoing(executing, observations)
-        batch, num = self._batch(observations, **rows)
-        ongoing = Ongoing(*(batch.pop(name) for name in Ongoing._fields)) if executing is not None else None
-        if "seed" in rows:
-            key = jax.vmap(jax.random.key)(batch.pop("seed"))
-        else:
-            key = None if seed is None else jax.random.key(seed)
-        normalized_BJM = np.asarray(self._latent.actions(batch, key, ongoing))[:num]
-        action_BJM = self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
+        batch = self.read([observation] if one else observation)
+        action_BJM = self.compute("actions", batch, seed=seed, executing=executing)
         return action_BJM[0] if one else action_BJM
 
     def plan(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.plan(batch)["code"])[:num]
+        return self.compute("plan", self.read(observations))
 
     def imagined(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The next keyframe of each observation as it foresees it, float32[B, H, W, 3] within [0, 1].
 
         PolicyError for a policy that does not.
         """
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
+        return self.compute("imagined", self.read(observations))
+
+    def read(self, observations: Sequence[RawObservation]) -> dict[str, np.ndarray]:
+        """Observations as the rows of a batch; raises ObservationError, see `__call__`."""
+        return self._reader.batch(observations)
+
+    def blank(self) -> RawObservation:
+        """A dark scene, to compile with."""
+        scene = {
+            "rgb": {role: np.zeros((8, 8, 3), np.uint8) for role in self.cameras},
+            "state": np.zeros(len(self._reader.state.mean) if self._reader.state else 0),
+            "instruction": "",
+        }
+        return {key: value for key, value in scene.items() if key in self.keys}
+
+    def compute(
+        self,
+        name: str,
+        batch: Mapping[str, np.ndarray],
+        *,
+        seed: int | Sequence[int] | None = 0,
+        executing: Sequence[Executing | None] | None = None,
+    ) -> np.ndarray:
+        """One output of a batch that `read` made; compiled at its first call with so many rows.
+
+        Args:
+          name: "actions", "plan" or "imagined", as `__call__` and the methods of these names give it.
+          batch: B rows.
+          seed: see `__call__`.
+          executing: see `__call__`.
+
+        Raises:
+          PolicyError: a policy without it; for actions see `__call__`.
+        """
+        num = len(batch["dataset"])
+        if name == "plan":
+            return np.asarray(self._latent.plan(self._placed(batch))["code"])[:num]
+        if name == "imagined":
+            return np.asarray(self._latent.imagined(self._placed(batch))["rgb"])[:num]
+        if not self.horizon:
+            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
+            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
+        rows = self._seeds(seed, num) | self._ongoing(executing, num)
+        batch = self._placed({**batch, **rows})
+        ongoing = Ongoing(*(batch.pop(name) for name in Ongoing._fields)) if executing is not None else None
+        if "seed" in rows:
+            key = jax.vmap(jax.random.key)(batch.pop("seed"))
+        else:
+            key = None if seed is None else jax.random.key(seed)
+        normalized_BJM = np.asarray(self._latent.actions(batch, key, ongoing))[:num]
+        return self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
 
     def history(self) -> FrameHistory:
         """Keeps the frames that observations must have; one for each robot that is run."""
@@ -165,18 +202,18 @@ class Policy:
         gripper = [group == "gripper" for group in self.spec.action.groups]
         return self._actions, self._reader.normalization, gripper
 
-    def _seeds(self, seed, observations):
+    def _seeds(self, seed, num):
         """Rows of a batch."""
         if np.ndim(seed) == 0:
             return {}
-        _check_count("seeds", seed, observations)
+        _check_count("seeds", seed, num)
         return {"seed": np.asarray(seed, np.uint32)}
 
-    def _ongoing(self, executing, observations):
+    def _ongoing(self, executing, num_rows):
         """Rows of a batch, those of `Ongoing`."""
         if executing is None:
             return {}
-        _check_count("chunks that are executed", executing, observations)
+        _check_count("chunks that are executed", executing, num_rows)
         width = self.spec.action.width
         known_BJM = np.zeros((len(executing), self.horizon, width), np.float32)
         count_B2 = np.zeros((len(executing), 2), np.int32)
@@ -194,19 +231,18 @@ class Policy:
             count_B2[row] = committed, num
         return Ongoing(known_BJM, *count_B2.T)._asdict()
 
-    def _batch(self, observations, **more):
-        """A batch on its devices, with `more` rows, and how many of them count."""
-        batch, num = {**self._reader.batch(observations), **more}, len(observations)
+    def _placed(self, batch):
+        """A batch on its devices; on a mesh its last row is repeated until it can be spread."""
         if self._mesh is None:
-            return batch, num
-        missing = -num % num_batch_shards(self._mesh)
+            return dict(batch)
+        missing = -len(batch["dataset"]) % num_batch_shards(self._mesh)
         padded = {name: np.concatenate([rows, rows[-1:].repeat(missing, 0)]) for name, rows in batch.items()}
-        return placing.shard_batch(padded, self._mesh), num
+        return placing.shard_batch(padded, self._mesh)
 
 
-def _check_count(name, given, observations):
-    if len(given) != len(observations):
-        raise PolicyError(f"{len(given)} {name} for {len(observations)} observations")
+def _check_count(name, given, num):
+    if len(given) != num:
+        raise PolicyError(f"{len(given)} {name} for {num} observations")
 
 
 def load(
