@@ -18,6 +18,7 @@ import numpy as np
 from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
 from farsighted_jax.rollout.environment import RolloutError, View
 from farsighted_jax.rollout.metaworld_tasks import INSTRUCTIONS
+from farsighted_jax.rollout.perturbation import Perturbation, Table
 
 HZ = 80
 STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
@@ -27,6 +28,8 @@ CORNER2_POSITION = (0.75, 0.075, 0.7)
 DEPTH_UNIT_M = 0.001
 # The background lies 113 m away.
 DEPTH_MAX_M = 3.0
+# Left and right of what the tasks are about.
+TABLE = Table(height_m=0.0, areas=((-0.45, -0.3, 0.5, 0.8), (0.3, 0.45, 0.5, 0.8)))
 PACKAGES = ("metaworld", "mujoco", "numpy")
 
 
@@ -71,12 +74,15 @@ def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS), actions: 
     )
 
 
-def render_settings(resolution: int, cameras: tuple[str, ...]) -> dict[str, Any]:
+def render_settings(
+    resolution: int, cameras: tuple[str, ...], perturb: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """What the pixels depend on, as JSON; see `MetaWorld` for the arguments.
 
     `MUJOCO_GL` may name another renderer than Mesa's: "egl", where there is a GPU's driver.
     """
     return {
+        **({"perturbations": list(perturb)} if perturb else {}),
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "renderer": os.environ.get("MUJOCO_GL", "osmesa"),
         "resolution": resolution,
@@ -94,6 +100,7 @@ class MetaWorld:
     Args:
       resolution: H = W of the pictures.
       cameras: roles of `CAMERAS` that `view` renders.
+      perturb: names of `perturbation.NAMES`: what is otherwise in every episode than in a demonstration.
 
     Raises:
       RolloutError: TensorFlow is in this process, or an unknown camera.
@@ -103,18 +110,23 @@ class MetaWorld:
     tasks = tuple(INSTRUCTIONS)
     max_steps = 500
 
-    def __init__(self, resolution: int = 96, cameras: tuple[str, ...] = tuple(CAMERAS)):
+    def __init__(
+        self,
+        resolution: int = 96,
+        cameras: tuple[str, ...] = tuple(CAMERAS),
+        perturb: tuple[str, ...] = (),
+    ):
         if "tensorflow" in sys.modules:
             raise RolloutError(
                 "Meta-World's renderer and TensorFlow crash in one process; start it in its own"
             )
         if unknown := [role for role in cameras if role not in CAMERAS]:
             raise RolloutError(f"Meta-World has no camera {unknown}, only {sorted(CAMERAS)}")
-        self.settings = render_settings(resolution, cameras)
+        self.settings = render_settings(resolution, cameras, perturb)
         # Read when mujoco is imported.
         os.environ["MUJOCO_GL"] = self.settings["renderer"]
         self.spec = dataset_spec(self.name, cameras)
-        self._resolution, self._cameras = resolution, cameras
+        self._resolution, self._cameras, self._perturb = resolution, cameras, perturb
         self._task, self._env, self._expert, self._renderers = "", None, None, {}
 
     def instructions(self, task: str) -> tuple[str, ...]:
@@ -130,6 +142,8 @@ class MetaWorld:
         env = self._env
         # `reset(seed=)` is ignored by the package.
         env.seed(seed)
+        if self._perturbation:
+            self._perturbation.begin(env.model, seed)
         self._observation, _ = env.reset()
 
     def step(self, action_M: np.ndarray) -> bool:
@@ -168,7 +182,9 @@ class MetaWorld:
         from metaworld.policies import ENV_POLICY_MAP
 
         self.close()
-        self._env = env = metaworld.ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
+        self._perturbation = Perturbation(self._perturb, TABLE) if self._perturb else None
+        environment = metaworld.ALL_V3_ENVIRONMENTS[f"{task}-v3"]
+        self._env = env = (_grown(environment, self._perturbation) if self._perturb else environment)()
         env._freeze_rand_vec, env.seeded_rand_vec, env._set_task_called = False, True, True
         # The expert has to know the goal. The bounds that observations are clipped to were kept without it.
         env._partially_observable = False
@@ -197,3 +213,17 @@ class MetaWorld:
     def _check_task(self, task):
         if task not in INSTRUCTIONS:
             raise RolloutError(f"Meta-World has no task {task!r}; it has {', '.join(sorted(INSTRUCTIONS))}")
+
+
+def _grown(environment, perturbation):
+    """The class of a task whose scene has what a perturbation adds."""
+    import mujoco
+
+    class Grown(environment):
+        def _initialize_simulation(self):
+            spec = mujoco.MjSpec.from_file(self.fullpath)
+            perturbation.add_to(spec)
+            model = spec.compile()
+            return model, mujoco.MjData(model)
+
+    return Grown

@@ -160,6 +160,17 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
 
 
 @simulator
+def test_what_was_otherwise_than_in_demonstrations_is_named_in_every_line(tmp_path):
+    more = "--episodes 1 --max-steps 4 --perturb light camera".split()
+    results = rollout_run.run(run_flags(tmp_path, *more), Reacher(), "d1")
+    assert results["settings"]["perturbations"] == ["camera", "light"]
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert {tuple(line["perturbations"]) for line in lines} == {("camera", "light")}
+    with pytest.raises(RolloutError, match=r"no perturbation.s. \['fog'\], only \['camera', 'light', 'tex"):
+        rollout_run.run(run_flags(tmp_path, "--perturb", "fog"), Reacher(), "d1")
+
+
+@simulator
 def test_a_policy_in_real_time_is_told_what_is_executed_meanwhile(tmp_path):
     policy = Reacher()
     more = "--episodes 1 --max-steps 6 --execute 2 --latency 1 --real-time".split()
