@@ -1,21 +1,15 @@
-"""Meta-World (50 tabletop tasks of a Sawyer arm) as an environment.
-
-Rendering is Mesa's, in software, with shadows, reflections and multisampling off: ten times as fast on a CPU,
-and the same for demonstrations and evaluation. Mesa and TensorFlow crash in one process, whichever comes
-first, so a process that has either refuses the other.
-"""
+"""Meta-World (50 tabletop tasks of a Sawyer arm) as an environment, rendered as `mujoco_pictures` says."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import sys
 import warnings
 from typing import Any
 
 import numpy as np
 
 from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
+from farsighted_jax.rollout import mujoco_pictures
+from farsighted_jax.rollout.conventions import turned
 from farsighted_jax.rollout.environment import RolloutError, View
 from farsighted_jax.rollout.metaworld_tasks import INSTRUCTIONS
 from farsighted_jax.rollout.perturbation import Perturbation, Table
@@ -77,20 +71,15 @@ def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS), actions: 
 def render_settings(
     resolution: int, cameras: tuple[str, ...], perturb: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What the pixels depend on, as JSON; see `MetaWorld` for the arguments.
-
-    `MUJOCO_GL` may name another renderer than Mesa's: "egl", where there is a GPU's driver.
-    """
+    """What the pixels depend on, as JSON; see `MetaWorld` for the arguments."""
     return {
         **({"perturbations": list(perturb)} if perturb else {}),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "renderer": os.environ.get("MUJOCO_GL", "osmesa"),
+        "versions": mujoco_pictures.versions(PACKAGES),
+        "renderer": mujoco_pictures.renderer_name(),
         "resolution": resolution,
         "cameras": {role: CAMERAS[role] for role in cameras},
         "corner2_position": list(CORNER2_POSITION),
-        "shadows": False,
-        "reflections": False,
-        "multisampling": 0,
+        **mujoco_pictures.RENDER_SETTINGS,
     }
 
 
@@ -116,18 +105,13 @@ class MetaWorld:
         cameras: tuple[str, ...] = tuple(CAMERAS),
         perturb: tuple[str, ...] = (),
     ):
-        if "tensorflow" in sys.modules:
-            raise RolloutError(
-                "Meta-World's renderer and TensorFlow crash in one process; start it in its own"
-            )
+        mujoco_pictures.choose_renderer("Meta-World")
         if unknown := [role for role in cameras if role not in CAMERAS]:
             raise RolloutError(f"Meta-World has no camera {unknown}, only {sorted(CAMERAS)}")
         self.settings = render_settings(resolution, cameras, perturb)
-        # Read when mujoco is imported.
-        os.environ["MUJOCO_GL"] = self.settings["renderer"]
         self.spec = dataset_spec(self.name, cameras)
         self._resolution, self._cameras, self._perturb = resolution, cameras, perturb
-        self._task, self._env, self._expert, self._renderers = "", None, None, {}
+        self._task, self._env, self._expert, self._pictures = "", None, None, None
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """See `Environment`."""
@@ -168,17 +152,13 @@ class MetaWorld:
 
     def close(self) -> None:
         """See `Environment`."""
-        # A renderer that outlives the next one draws wrong frames, silently.
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
         if self._env is not None:
+            self._pictures.close()
             self._env.close()
         self._task, self._env = "", None
 
     def _load(self, task):
         import metaworld
-        import mujoco
         from metaworld.policies import ENV_POLICY_MAP
 
         self.close()
@@ -190,25 +170,14 @@ class MetaWorld:
         env._partially_observable = False
         vars(env).pop("sawyer_observation_space", None)
         self._expert = ENV_POLICY_MAP[f"{task}-v3"]()
-        model = env.model
-        model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
-        model.camera("corner2").pos = CORNER2_POSITION
-        for kind in ("rgb", "depth"):
-            renderer = mujoco.Renderer(model, self._resolution, self._resolution)
-            for flag in ("mjRND_SHADOW", "mjRND_REFLECTION"):
-                renderer.scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
-            self._renderers[kind] = renderer
-        self._renderers["depth"].enable_depth_rendering()
+        env.model.camera("corner2").pos = CORNER2_POSITION
+        self._pictures = mujoco_pictures.Pictures(env.model, self._resolution, DEPTH_MAX_M)
         self._task = task
 
     def _rendered(self, camera):
-        pictures = []
-        for kind in ("rgb", "depth"):
-            self._renderers[kind].update_scene(self._env.data, camera=camera)
-            picture = self._renderers[kind].render()
-            pictures.append(np.rot90(picture, 2).copy() if camera == "corner2" else picture.copy())
-        rgb_HWC, depth_HW = pictures
-        return rgb_HWC, np.where(depth_HW <= DEPTH_MAX_M, depth_HW, np.inf).astype(np.float32)
+        rgb_HWC, depth_HW = self._pictures(self._env.data, camera)
+        # It stands upside down.
+        return (turned(rgb_HWC), turned(depth_HW)) if camera == "corner2" else (rgb_HWC, depth_HW)
 
     def _check_task(self, task):
         if task not in INSTRUCTIONS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from farsighted_jax.core.spec import DatasetSpec
-from farsighted_jax.rollout import libero, metaworld, perturbation
+from farsighted_jax.rollout import fetch, libero, metaworld, perturbation
 from farsighted_jax.rollout.conventions import CONTROLLERS, Controller
 from farsighted_jax.rollout.environment import Environment
 from farsighted_jax.rollout.metaworld_tasks import TASK_GROUPS as METAWORLD_GROUPS
@@ -58,6 +58,17 @@ SIMULATORS = {
         has_expert=True,
         perturbations=perturbation.NAMES,
         package="metaworld",
+    ),
+    "fetch": Simulator(
+        make=fetch.Fetch,
+        dataset_spec=fetch.dataset_spec,
+        render_settings=fetch.render_settings,
+        cameras=tuple(fetch.CAMERAS),
+        groups=fetch.TASK_GROUPS,
+        steps={"fetch": fetch.MAX_STEPS},
+        resolution=96,
+        has_expert=True,
+        package="gymnasium_robotics",
     ),
     "libero": Simulator(
         make=libero.Libero,
