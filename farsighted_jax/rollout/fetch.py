@@ -6,7 +6,6 @@ puck has to be hit, which the scripted expert does not do.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -41,12 +40,6 @@ INSTRUCTIONS = {
     ),
 }
 TASK_GROUPS = dict.fromkeys(INSTRUCTIONS, "fetch")
-# Task -> its module and class.
-_CLASSES = {
-    "reach": ("reach", "MujocoFetchReachEnv"),
-    "push": ("push", "MujocoFetchPushEnv"),
-    "pick-and-place": ("pick_and_place", "MujocoFetchPickAndPlaceEnv"),
-}
 
 
 def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS)) -> DatasetSpec:
@@ -173,9 +166,17 @@ class Fetch:
 
         # It warns of other environments.
         gymnasium.logger.min_level = gymnasium.logger.ERROR
-        module, name = _CLASSES[task]
+        from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
+        from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv
+        from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv
+
         self.close()
-        self._env = getattr(importlib.import_module(f"gymnasium_robotics.envs.fetch.{module}"), name)()
+        environments = {
+            "reach": MujocoFetchReachEnv,
+            "push": MujocoFetchPushEnv,
+            "pick-and-place": MujocoFetchPickAndPlaceEnv,
+        }
+        self._env = environments[task]()
         self._pictures = mujoco_pictures.Pictures(self._env.model, self._resolution, DEPTH_MAX_M)
         self._task = task
 
