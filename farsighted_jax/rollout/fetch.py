@@ -20,7 +20,7 @@ MAX_STEPS = 50
 STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
 # Role -> camera of the model, or where a free one stands (metres, degrees). The hand's own sees no task.
 CAMERAS: dict[str, Any] = {
-    "primary": {"lookat": [1.3, 0.75, 0.5], "distance": 1.2, "azimuth": 132.0, "elevation": -25.0},
+    "primary": {"lookat": [1.3, 0.75, 0.52], "distance": 0.9, "azimuth": 132.0, "elevation": -25.0},
     "secondary": "external_camera_0",
 }
 DEPTH_UNIT_M = 0.001
