@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="real-time chunking: the new chunk goes on from what is executed meanwhile",
     )
     parser.add_argument("--zero-noise", action="store_true", help="the flow starts from zero, not from noise")
+    parser.add_argument(
+        "--perturb",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="what no demonstration has shown, by the episode's seed: camera, light, texture, distractor",
+    )
     parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
     parser.add_argument("--out", required=True, help="folder of the results")
@@ -100,6 +107,8 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
         simulator.groups[task]: flags.max_steps or simulator.steps[simulator.groups[task]] for task in tasks
     }
     settings = {"resolution": flags.resolution, "cameras": tuple(policy.cameras)}
+    if flags.perturb:
+        settings["perturb"] = _perturbations(flags, simulator)
     about = {
         "environment": flags.env,
         "settings": simulator.render_settings(**settings),
@@ -129,7 +138,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
             taken=as_taken,
             imagine=functools.partial(_imagine, policy) if "vision" in policy.groups else None,
         )
-        _keep(flags, policy, outcomes, len(episodes), about["settings"]["versions"], out)
+        _keep(flags, policy, outcomes, len(episodes), about["settings"], out)
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
     results = {"policy_place": flags.policy, **about}
     for name in controllers:
@@ -177,7 +186,7 @@ def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: i
     return Actor(make_environment(name, settings), senses, max_steps)
 
 
-def _keep(flags, policy, outcomes, count, versions, out):
+def _keep(flags, policy, outcomes, count, settings, out):
     """Writes each episode as soon as it has ended."""
     import tqdm
 
@@ -185,7 +194,8 @@ def _keep(flags, policy, outcomes, count, versions, out):
         for outcome in tqdm.tqdm(outcomes, total=count, unit="episode", disable=not count):
             episode = outcome.episode
             line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
-            line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
+            line |= {"success": outcome.success, "steps": outcome.steps}
+            line |= {key: settings[key] for key in ("versions", "perturbations") if key in settings}
             if outcome.frames is not None:
                 _write_film(flags, policy, out, outcome)
             file.write(json.dumps(line) + "\n")
@@ -224,6 +234,16 @@ def _chunking(policy, flags):
     chunking = Chunking(flags.execute, flags.ensemble, flags.latency, flags.real_time)
     chunking.check(policy.horizon)
     return chunking
+
+
+def _perturbations(flags, simulator):
+    """Each once, in the simulator's order."""
+    from farsighted_jax.rollout.environment import RolloutError
+
+    known = simulator.perturbations
+    if unknown := [name for name in flags.perturb if name not in known]:
+        raise RolloutError(f"{flags.env} has no perturbation(s) {unknown}, only {list(known)}")
+    return tuple(name for name in known if name in flags.perturb)
 
 
 def _action_map(policy, flags, simulator):

@@ -16,6 +16,7 @@ from farsighted_jax.cli import rollout_run
 from farsighted_jax.cli.main import main
 from farsighted_jax.rollout import workers
 from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.rollout.fetch import INSTRUCTIONS
 from farsighted_jax.rollout.metaworld import dataset_spec
 from farsighted_jax.rollout.recording import Options
 
@@ -49,6 +50,22 @@ def test_a_recording_is_written_once_and_only_once(tmp_path, capsys):
     assert (folder / "recording.json").stat().st_mtime_ns == before
     assert main(line(tmp_path, "--val", "2")) == 1
     assert "episodes is {'train': 1, 'val': 1}, expected {'train': 1, 'val': 2}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gymnasium_robotics") is None or ctypes.util.find_library("OSMesa") is None,
+    reason="needs the extra 'sim' and Debian's libosmesa6",
+)
+def test_another_simulator_is_recorded_by_the_same_command(tmp_path):
+    more = ["--env", "fetch", "--tasks", "push"]
+    assert main(line(tmp_path, *more)) == 0
+    folder = tmp_path / "fetch_clean" / "1.0.0"
+    assert json.loads((folder / "recording.json").read_text())["attempts"] == {"push": 2}
+    (episode,) = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    step = next(iter(episode["steps"]))
+    assert step["observation"]["state"].shape == step["action"].shape == (4,)
+    assert step["observation"]["secondary_image"].shape == (24, 24, 3)
+    assert step["language_instruction"] in [said.encode() for said in INSTRUCTIONS["push"]]
 
 
 @simulator
@@ -160,16 +177,22 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
 
 
 @simulator
-def test_a_policy_in_real_time_is_told_what_is_executed_meanwhile(tmp_path):
+def test_a_policy_in_real_time_is_told_what_is_executed_and_perturbations_are_named(tmp_path):
     policy = Reacher()
-    more = "--episodes 1 --max-steps 6 --execute 2 --latency 1 --real-time".split()
+    more = "--episodes 1 --max-steps 6 --execute 2 --latency 1 --real-time --perturb light camera".split()
     results = rollout_run.run(run_flags(tmp_path, *more), policy, "d1")
     assert (results["latency"], results["real_time"], results["execute"]) == (1, True, 2)
+    # The two environments are asked in one batch, in step with each other.
     first, *others = policy.executing[::2]
     assert first is None and len(others) == 2
     for action_JM, num_committed in others:
         np.testing.assert_array_equal(action_JM, np.float32([[0, 0.5, 0.5, 0]] * 2))
         assert num_committed == 1
+    assert results["settings"]["perturbations"] == ["camera", "light"]
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert {tuple(line["perturbations"]) for line in lines} == {("camera", "light")}
+    with pytest.raises(RolloutError, match=r"no perturbation.s. \['fog'\], only \['camera', 'light', 'tex"):
+        rollout_run.run(run_flags(tmp_path, "--perturb", "fog"), policy, "d1")
 
 
 def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
