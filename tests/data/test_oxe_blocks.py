@@ -1,0 +1,175 @@
+"""Every block of the Open X registry reads an episode that is made of its own table of features."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from block_episode import LENGTH, SIZE, TEXT, block_features, features_text, picture, read_back, stored_rows
+from rlds_writer import write_rlds
+from scipy.spatial.transform import Rotation
+
+from data_pipelines import rlds
+from data_pipelines.errors import DatasetError, NonFiniteError
+from data_pipelines.features import check_spec, load_features
+from data_pipelines.oxe.registry import BLOCKS, recipe_for
+from data_pipelines.standardise import FORMS
+from farsighted_jax.core.spec import to_dict
+
+# What each gripper's stored values mean, told here once more: (open, closed), or the signs of commands.
+OURS = "bridge_dataset bridge_orig bridge_oxe"
+GRIPPERS = {
+    (1.0, 0.0): OURS,
+    (0.0, 1.0): "bc_z",
+    (-1.0, 1.0): "",
+    "relative": "fractal20220817_data kuka",
+    "none": "language_table",
+}
+EVERY = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+
+
+@EVERY
+def test_an_episode_of_its_own_features(block):
+    rows = stored_rows(block)
+    episode = read_back(block, rows)
+    ahead = any(FORMS[part.form].ahead for part in block.table.action)
+    first = block.table.skip_first
+    assert episode.num_steps == LENGTH - first - ahead
+    assert episode.instruction == (TEXT.encode() if block.spec.language_key else b"")
+    if block.spec.action is None:
+        assert episode.actions is None
+    else:
+        assert episode.actions.shape == (episode.num_steps, block.spec.action.width)
+        assert episode.actions.dtype == np.float32 and np.isfinite(episode.actions).all()
+    if block.spec.state_key:
+        assert episode.states.shape == (episode.num_steps, len(block.spec.state_names))
+        assert np.isfinite(episode.states).all()
+    for camera in block.spec.cameras:
+        expected = picture(first + 1)
+        np.testing.assert_array_equal(
+            episode.rgb(1, camera.name), expected[..., ::-1] if camera.bgr else expected
+        )
+        if camera.depth_key:
+            stored = rows[camera.depth_key][first + 1].reshape(SIZE).astype(np.float32)
+            np.testing.assert_array_equal(episode.depth(1, camera.name), stored)
+
+
+@EVERY
+def test_a_gripper_opens_to_1_and_closes_to_0(block):
+    ends = [ends for ends, names in GRIPPERS.items() if block.name in names.split()]
+    assert len(ends) == 1, "each block stands once in GRIPPERS"
+    groups = block.spec.action.groups if block.spec.action else ()
+    parts = [p for p in block.table.action for _ in range(p.made)]
+    places = [i for i, group in enumerate(groups) if group == "gripper" and not block.spec.action.delta[i]]
+    assert bool(places) == (ends[0] != "none")
+    for place in places:
+        part, rows = parts[place], stored_rows(block)
+        column = rows[part.key].reshape(LENGTH, -1)
+        for opening in (1.0, 0.0):
+            told = {"relative": {1.0: -1.0, 0.0: 1.0}}.get(ends[0]) or dict(
+                zip((1.0, 0.0), ends[0], strict=True)
+            )
+            column[:, part.at] = told[opening]
+            np.testing.assert_array_equal(read_back(block, rows).actions[:, place], opening)
+
+
+@EVERY
+def test_its_meaning_is_complete(block):
+    assert block.robot and block.versions
+    assert set(block.sources) >= {"features", "cameras", "action", "frame", "hz"}
+    assert all(block.sources.values()) and all(block.defects)
+    if block.spec.action:
+        names = set(block.spec.action.groups)
+        assert ("rotation" in names) == (block.spec.action.rotation != "none")
+        assert set(block.spec.action.units) <= {"m", "rad", "px", "1"}
+    assert len(set(block.spec.state_names)) == len(block.spec.state_names)
+
+
+@EVERY
+def test_a_quaternion_becomes_the_same_rotation(block):
+    orders = {"rpy_of_xyzw": [0, 1, 2, 3], "rpy_of_wxyz": [1, 2, 3, 0]}
+    offset = 0
+    for part in block.table.action:
+        if part.form in orders:
+            rows = stored_rows(block)
+            stored = rows[part.key][:, part.at : part.at + 4][:, orders[part.form]]
+            made = read_back(block, rows).actions[:, offset : offset + 3]
+            turn = Rotation.from_euler("xyz", made) * Rotation.from_quat(stored).inv()
+            np.testing.assert_allclose(turn.magnitude(), 0, atol=1e-5)
+        offset += part.made
+
+
+def test_actions_made_of_states_add_up_to_them():
+    block = BLOCKS["bridge_oxe"]
+    rows = stored_rows(block)
+    rows["observation/state"][:, 5] = [3.0, 3.1, -3.1, -3.0, -2.9, 3.1]
+    episode = read_back(block, rows)
+    assert episode.num_steps == LENGTH - 2
+    reached = episode.states[0, :6] + np.cumsum(episode.actions[:, :6], axis=0)
+    stored = rows["observation/state"][2:, :6]
+    turned = (reached - stored + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_allclose(turned, 0, atol=1e-5)
+    assert np.abs(episode.actions[:, 5]).max() < 0.4
+
+
+def test_a_relative_gripper_is_held():
+    block = BLOCKS["fractal20220817_data"]
+    rows = stored_rows(block, 7)
+    rows["action/gripper_closedness_action"][:, 0] = [0, 1, 0, 0.05, -1, 0, 0]
+    np.testing.assert_array_equal(read_back(block, rows).actions[:, 6], [1, 0, 0, 0, 1, 1, 1])
+    rows["action/gripper_closedness_action"][:, 0] = [0, -1, 0, 0, 0, 0, 0]
+    np.testing.assert_array_equal(read_back(block, rows).actions[:, 6], [0, 1, 1, 1, 1, 1, 1])
+    rows["action/gripper_closedness_action"][:, 0] = 0
+    np.testing.assert_array_equal(read_back(block, rows).actions[:, 6], 1)
+
+
+def test_a_nan_and_another_width_are_named():
+    block = BLOCKS["fractal20220817_data"]
+    rows = stored_rows(block)
+    rows["action/rotation_delta"][2, 1] = np.nan
+    with pytest.raises(NonFiniteError, match=r"dataset 'fractal.*step 2.*dimension 4 \(pitch\) is nan"):
+        read_back(block, rows)
+    features = load_features(features_text(block_features(BLOCKS["bc_z"])), "features.json")
+    with pytest.raises(DatasetError, match="dataset 'bc_z': no feature 'action/world_vector'"):
+        check_spec(features, block.spec, "bc_z", block.recipe)
+    features = load_features(features_text(block_features(BLOCKS["bridge_dataset"])), "features.json")
+    recipe = BLOCKS["bridge_oxe"].recipe
+    with pytest.raises(DatasetError, match="no feature 'action/open_gripper'"):
+        check_spec(features, BLOCKS["bridge_dataset"].spec, "x", recipe)
+
+
+def test_a_broken_version_is_refused():
+    assert recipe_for("bc_z", "0.1.0") is BLOCKS["bc_z"].recipe
+    with pytest.raises(DatasetError, match=r"'bc_z', version 1.0.1: later versions are broken.*'0.1.0'"):
+        recipe_for("bc_z", "1.0.1")
+    assert recipe_for("kuka", "9.9.9") is BLOCKS["kuka"].recipe
+
+
+def test_bridge_is_read_as_it_was_before_there_were_recipes():
+    assert BLOCKS["bridge_dataset"].recipe is None
+    text = json.dumps(to_dict(BLOCKS["bridge_dataset"].spec), sort_keys=True)
+    digest = "334205bc43d332113ccbf61b233d52f6a73dfc27c473521151c4aebe82f3cdf6"
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+
+
+def test_a_recipe_is_part_of_the_fingerprint(tmp_path, monkeypatch):
+    write_rlds(tmp_path, "bridge_dataset", state_width=7, spec=False)
+    block = BLOCKS["bridge_dataset"]
+    spec = _tiny(block.spec)
+    monkeypatch.setitem(rlds.registry.SPECS, "bridge_dataset", spec)
+    before = rlds.open_split(tmp_path, "bridge_dataset", "train")
+    assert before.episode(0).num_steps == 6
+    recipe = type(block.table)(block.table.action, block.table.state, block.table.language, skip_first=1)
+    monkeypatch.setattr(rlds.registry, "recipe_for", lambda name, version: recipe)
+    after = rlds.open_split(tmp_path, "bridge_dataset", "train")
+    assert after.fingerprint != before.fingerprint
+    np.testing.assert_array_equal(after.episode(0).actions, before.episode(0).actions[1:])
+    np.testing.assert_array_equal(after.episode(0).rgb(0), before.episode(0).rgb(1))
+    # A specification beside the data says what is stored, and no recipe is used then.
+    assert rlds.open_split(tmp_path, "bridge_dataset", "train", spec=spec).fingerprint == before.fingerprint
+
+
+def _tiny(spec):
+    camera = dataclasses.replace(spec.cameras[0], rgb_key="observation/image")
+    return dataclasses.replace(spec, cameras=(camera,))
