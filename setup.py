@@ -53,7 +53,7 @@ EXTRAS = {
     "lerobot": LEROBOT,
     "parity": PARITY,
     "serve": SERVE,
-    "sim": ["metaworld==3.1.1", "packaging"],
+    "sim": ["metaworld==3.1.1", "packaging", "gymnasium-robotics==1.4.2"],
     "plot": PLOT,
     "tensorboard": ["tensorboardX>=2.6"],
     "dev": [

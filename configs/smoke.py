@@ -1,6 +1,6 @@
 """A minute on 2 CPU cores: does everything work? Procedural scenes of level `easy`, 32 px.
 
-    farsighted demo --quick
+    farsighted train --config configs/smoke.py --config.data.dir=DIR --workdir W
 
 The numbers it ends with mean nothing; `lam_synthetic_hard.py` is the configuration to measure with.
 """

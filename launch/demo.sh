@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # Makes .venv, installs what the demo needs, runs it. Arguments go to `farsighted demo`:
 #
-#   bash launch/demo.sh           train on the synthetic dataset, end with a page of figures
-#   bash launch/demo.sh --quick   the same in a minute, to see that everything works
+#   bash launch/demo.sh           simulator, latent actions, policy, closed loop, a page; about 25 minutes on 2 cores
+#   bash launch/demo.sh --quick   a few steps of everything, to see that it works
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" build,plot
+started="$(date +%s)"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" build,plot,convert,sim
+
+if ! ldconfig -p | grep libOSMesa >/dev/null; then
+  install_debian libosmesa6 || stop "no software renderer; on Debian or Ubuntu: sudo apt-get install libosmesa6"
+fi
 
 cd "$root"
-exec "$python" -m farsighted_jax.cli.main demo "$@"
+exec "$python" -m farsighted_jax.cli.main demo --started "$started" "$@"

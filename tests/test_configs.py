@@ -27,11 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs.json"
 COMPARISONS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("compare_*.py"))
 POLICIES = ("policy_pretrain", "policy_finetune")
+DEMO = ("lam", "pretrain", "finetune", "cloner")
 REFERENCES = sorted(
     [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
     + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
     + [f"{file}:{variant}" for file in COMPARISONS for variant in read(str(ROOT / file)).variants]
     + [f"configs/{name}.py:{variant}" for name in POLICIES for variant in POLICY_VARIANTS]
+    + [f"configs/metaworld_demo.py:{stage}" for stage in DEMO]
 )
 
 
@@ -45,6 +47,7 @@ def task_of(config):
         return task_for(config)
     lam = load(f"configs/lam_pretrain.py:{config.model.variant}")
     lam.data.offsets_s, lam.model.depth_input = config.data.offsets_s, config.model.depth_input
+    lam.data.resolution, lam.model.patch = config.data.resolution, config.model.patch
     return policy_task(config, frozen_lam(lam), {"bridge_dataset": spec_for("bridge_dataset")})
 
 

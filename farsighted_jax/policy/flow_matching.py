@@ -21,6 +21,9 @@ BETA = 1.5
 # Steps of a solver from noise to data.
 NUM_STEPS = 10
 
+# Clips the guidance of `inpainted`, as the paper does.
+MAX_GUIDANCE = 5.0
+
 
 class FlowError(ValueError):
     """A solver was asked for what does not exist; the message names what was found and expected."""
@@ -160,38 +163,61 @@ def _integrated(step, noise_BJM, num_steps):
     return jax.lax.fori_loop(0, num_steps, body, noise_BJM.astype(jnp.float32))
 
 
-def leading_steps(num_frozen_B, num_steps: int):
-    """Mask of the first steps of a chunk, those already committed to (real-time chunking).
+def overlap_weights(num_committed_B, num_known_B, num_steps: int):
+    """How much each step of a chunk is to agree with an earlier chunk (arXiv 2506.07339, eq. 5).
 
     Args:
-      num_frozen_B: int32[B] how many; traced, so that another number compiles nothing.
+      num_committed_B: int32[B] first steps that will be executed as they are; traced, so that another number
+        compiles nothing.
+      num_known_B: int32[B] steps of which the earlier chunk speaks, at least as many.
       num_steps: J.
 
     Returns:
-      bool[B, J, 1].
+      float32[B, J, 1]: 1 where committed, falling to 0 at the end of what is known.
     """
-    return (jnp.arange(num_steps) < num_frozen_B[:, None])[..., None]
+    step_1J = jnp.arange(num_steps)[None]
+    committed_B1, known_B1 = num_committed_B[:, None], num_known_B[:, None]
+    # At least 1: the fraction is read where it lies within (0, 1) only.
+    left_BJ = (known_B1 - step_1J) / jnp.maximum(known_B1 - committed_B1 + 1, 1)
+    soft_BJ = left_BJ * jnp.expm1(left_BJ) / jnp.expm1(1.0)
+    weight_BJ = jnp.where(step_1J < committed_B1, 1.0, jnp.where(step_1J < known_B1, soft_BJ, 0.0))
+    return weight_BJ[..., None].astype(jnp.float32)
 
 
-def inpainted(velocity_fn: Callable, noise_BJM, committed_BJM, frozen_BJM):
-    """A velocity that carries the frozen part of a chunk to what is committed; the rest flows along.
+def guidance(time_B, most: float = MAX_GUIDANCE):
+    """Strength of the pull towards what is known, float32[B]: (1 - t) / (t r^2), clipped (eq. 2 to 4)."""
+    ratio_B = (time_B**2 + (1 - time_B) ** 2) / jnp.maximum(time_B * (1 - time_B), 1e-6)
+    return jnp.minimum(ratio_B, most)
 
-    At every time the frozen part stands on the straight path from its own noise,
-    as it does in training, so that the rest is completed to fit.
+
+def inpainted(velocity_fn: Callable, noise_BJM, known_BJM, weight_BJM):
+    """A velocity that completes a chunk of which a part is known (real-time chunking, arXiv 2506.07339).
+
+    Where the weight is 1 the chunk is carried along the straight path from its own noise to what is known,
+    as in training. The rest flows along and is pulled to where the chunk that it foresees agrees with what is
+    known, by the weights. Weights of 0 alone change nothing.
 
     Args:
-      velocity_fn: see `euler`.
+      velocity_fn: see `euler`; differentiated with respect to the point.
       noise_BJM: float32[B, J, M] the solver's start.
-      committed_BJM: float[B, J, M] normalised actions that will be executed; may
-        hold anything where not frozen.
-      frozen_BJM: bool[B, J, M] or what broadcasts to it.
+      known_BJM: float[B, J, M] normalised actions; may hold anything where the weight is 0.
+      weight_BJM: float[B, J, M] within [0, 1] or what broadcasts to it, see `overlap_weights`.
 
     Returns:
       A function like `velocity_fn`.
     """
-    fixed_BJM = jnp.where(frozen_BJM, target_velocity(noise_BJM, committed_BJM), 0.0)
+    known_BJM = jnp.where(weight_BJM > 0, known_BJM, 0.0)
+    frozen_BJM, fixed_BJM = weight_BJM >= 1, target_velocity(noise_BJM, known_BJM)
 
     def velocity(x_BJM, time_B):
-        return jnp.where(frozen_BJM, fixed_BJM, velocity_fn(x_BJM, time_B))
+        time_B11 = time_B[:, None, None]
+
+        def foreseen(x_BJM):
+            velocity_BJM = velocity_fn(x_BJM, time_B).astype(jnp.float32)
+            return x_BJM + (1 - time_B11) * velocity_BJM, velocity_BJM
+
+        end_BJM, pull, velocity_BJM = jax.vjp(foreseen, x_BJM, has_aux=True)
+        (pulled_BJM,) = pull(weight_BJM * (known_BJM - end_BJM))
+        return jnp.where(frozen_BJM, fixed_BJM, velocity_BJM + guidance(time_B11) * pulled_BJM)
 
     return velocity

@@ -5,18 +5,33 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from farsighted_jax.policy.action_space import with_gripper
+from farsighted_jax.policy.flow_matching import overlap_weights
 from farsighted_jax.policy.plan_decode import decode_plan
 from farsighted_jax.policy.sample import sample_actions
 from farsighted_jax.policy.task import PolicyTask
 
 Arrays = Mapping[str, np.ndarray]
+
+
+class Ongoing(NamedTuple):
+    """What is being executed while the next chunk is computed (real-time chunking).
+
+    Attributes:
+      action_BJM: float32[B, J, M of the dataset] normalised, from the present step on; anything if unknown.
+      num_committed_B: int32[B] first steps that will be executed before the next chunk can be.
+      num_known_B: int32[B] steps of `action_BJM` that are known.
+    """
+
+    action_BJM: Any
+    num_committed_B: Any
+    num_known_B: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +72,11 @@ class Stages:
         """Group A: what the flow reads, float[B, J, D]."""
         return self._apply(params, cache, embodiment_B, method="condition")
 
-    def flow(self, params, cache, condition_BJD, embodiment_B, dataset_B, key):
-        """The flow solver, which runs the action head alone: normalised actions float32[B, J, M]."""
+    def flow(self, params, cache, condition_BJD, embodiment_B, dataset_B, key, ongoing=None):
+        """The flow solver, which runs the action head alone: normalised actions float32[B, J, M].
+
+        Steps that an `Ongoing` commits to come out as they are.
+        """
         task = self.task
         valid_B1M = task.spaces.flow_dimensions(dataset_B)
         J, M = condition_BJD.shape[1], valid_B1M.shape[-1]
@@ -69,13 +87,25 @@ class Stages:
             moment = (condition_BJD, x_BJM, time_B, embodiment_B, valid_BJM)
             return self._apply(params, *moment, *seen, method="velocity")
 
+        known_BJM, weight_BJ1 = _overlap(ongoing, M)
         action_BJM = sample_actions(
-            velocity, key, valid_BJM.shape, valid_BJM, task.flow.num_steps, task.flow.solver
+            velocity,
+            key,
+            valid_BJM.shape,
+            valid_BJM,
+            task.flow.num_steps,
+            task.flow.solver,
+            known_BJM,
+            weight_BJ1,
         )
         if not task.model.discrete_gripper:
             return action_BJM
         logit_BJM = self._apply(params, condition_BJD, method="gripper")
-        return with_gripper(action_BJM, logit_BJM, task.spaces.gripper_dimensions(dataset_B))
+        gripper_B1M = task.spaces.gripper_dimensions(dataset_B)
+        action_BJM = with_gripper(action_BJM, logit_BJM, gripper_B1M)
+        if ongoing is None:
+            return action_BJM
+        return jnp.where(gripper_B1M & (weight_BJ1 >= 1), known_BJM, action_BJM)
 
     def before_plan(self, params, batch):
         """Groups C and V: the cache and the embodiments."""
@@ -84,13 +114,13 @@ class Stages:
             cache, _, _ = self.vision(params, cache)
         return cache, embodiment_B
 
-    def actions(self, params, batch, key):
-        """All stages, for normalised actions float32[B, J, M]."""
+    def actions(self, params, batch, key, ongoing=None):
+        """All stages, for normalised actions float32[B, J, M]; see `flow`."""
         cache, embodiment_B = self.before_plan(params, batch)
         if "plan" in self.groups:
             _, _, cache = self.plan(params, cache)
         condition_BJD = self.condition(params, cache, embodiment_B)
-        return self.flow(params, cache, condition_BJD, embodiment_B, batch["dataset"], key)
+        return self.flow(params, cache, condition_BJD, embodiment_B, batch["dataset"], key, ongoing)
 
     def decoded(self, params, batch):
         """See `LatentPolicy.plan`."""
@@ -133,9 +163,9 @@ class LatentPolicy:
         self.groups = task.model.layout.groups
         self._params, self._compiled = task.model_params(params), _compiled(task)
 
-    def actions(self, batch: Arrays, key: jax.Array) -> jax.Array:
-        """One normalised chunk a sample, float32[B, J, M]; noise by `key` and place in the batch."""
-        return self._compiled["actions"](self._params, batch, key)
+    def actions(self, batch: Arrays, key: jax.Array | None, ongoing: Ongoing | None = None) -> jax.Array:
+        """One normalised chunk a sample, float32[B, J, M]; `key` as in `sample_actions`."""
+        return self._compiled["actions"](self._params, batch, key, ongoing)
 
     def plan(self, batch: Arrays) -> dict[str, jax.Array]:
         """The greedy plan.
@@ -157,6 +187,15 @@ class LatentPolicy:
     def imagined(self, batch: Arrays) -> dict[str, jax.Array]:
         """The next keyframe: rgb float32[B, H, W, 3] within [0, 1], depth float32[B, H, W, 1] normalised."""
         return self._compiled["imagined"](self._params, batch)
+
+
+def _overlap(ongoing, width):
+    """Known actions and weights of `sample_actions`."""
+    if ongoing is None:
+        return None, None
+    _, num_steps, known_width = ongoing.action_BJM.shape
+    known_BJM = jnp.pad(ongoing.action_BJM, [(0, 0), (0, 0), (0, width - known_width)])
+    return known_BJM, overlap_weights(ongoing.num_committed_B, ongoing.num_known_B, num_steps)
 
 
 @functools.cache

@@ -1,23 +1,18 @@
-"""Meta-World (50 tabletop tasks of a Sawyer arm) as an environment.
-
-Rendering is Mesa's, in software, with shadows, reflections and multisampling off: ten times as fast on a CPU,
-and the same for demonstrations and evaluation. Mesa and TensorFlow crash in one process, whichever comes
-first, so a process that has either refuses the other.
-"""
+"""Meta-World (50 tabletop tasks of a Sawyer arm) as an environment, rendered as `mujoco_pictures` says."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import sys
 import warnings
 from typing import Any
 
 import numpy as np
 
 from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
+from farsighted_jax.rollout import mujoco_pictures
+from farsighted_jax.rollout.conventions import turned
 from farsighted_jax.rollout.environment import RolloutError, View
 from farsighted_jax.rollout.metaworld_tasks import INSTRUCTIONS
+from farsighted_jax.rollout.perturbation import Perturbation, Table
 
 HZ = 80
 STATE_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
@@ -27,6 +22,8 @@ CORNER2_POSITION = (0.75, 0.075, 0.7)
 DEPTH_UNIT_M = 0.001
 # The background lies 113 m away.
 DEPTH_MAX_M = 3.0
+# Left and right of what the tasks are about.
+TABLE = Table(height_m=0.0, areas=((-0.45, -0.3, 0.5, 0.8), (0.3, 0.45, 0.5, 0.8)))
 PACKAGES = ("metaworld", "mujoco", "numpy")
 
 
@@ -71,20 +68,18 @@ def dataset_spec(name: str, cameras: tuple[str, ...] = tuple(CAMERAS), actions: 
     )
 
 
-def render_settings(resolution: int, cameras: tuple[str, ...]) -> dict[str, Any]:
-    """What the pixels depend on, as JSON; see `MetaWorld` for the arguments.
-
-    `MUJOCO_GL` may name another renderer than Mesa's: "egl", where there is a GPU's driver.
-    """
+def render_settings(
+    resolution: int, cameras: tuple[str, ...], perturb: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """What the pixels depend on, as JSON; see `MetaWorld` for the arguments."""
     return {
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "renderer": os.environ.get("MUJOCO_GL", "osmesa"),
+        **({"perturbations": list(perturb)} if perturb else {}),
+        "versions": mujoco_pictures.versions(PACKAGES),
+        "renderer": mujoco_pictures.renderer_name(),
         "resolution": resolution,
         "cameras": {role: CAMERAS[role] for role in cameras},
         "corner2_position": list(CORNER2_POSITION),
-        "shadows": False,
-        "reflections": False,
-        "multisampling": 0,
+        **mujoco_pictures.RENDER_SETTINGS,
     }
 
 
@@ -94,6 +89,7 @@ class MetaWorld:
     Args:
       resolution: H = W of the pictures.
       cameras: roles of `CAMERAS` that `view` renders.
+      perturb: names of `perturbation.NAMES`: what is otherwise in every episode than in a demonstration.
 
     Raises:
       RolloutError: TensorFlow is in this process, or an unknown camera.
@@ -103,19 +99,19 @@ class MetaWorld:
     tasks = tuple(INSTRUCTIONS)
     max_steps = 500
 
-    def __init__(self, resolution: int = 96, cameras: tuple[str, ...] = tuple(CAMERAS)):
-        if "tensorflow" in sys.modules:
-            raise RolloutError(
-                "Meta-World's renderer and TensorFlow crash in one process; start it in its own"
-            )
+    def __init__(
+        self,
+        resolution: int = 96,
+        cameras: tuple[str, ...] = tuple(CAMERAS),
+        perturb: tuple[str, ...] = (),
+    ):
+        mujoco_pictures.choose_renderer("Meta-World")
         if unknown := [role for role in cameras if role not in CAMERAS]:
             raise RolloutError(f"Meta-World has no camera {unknown}, only {sorted(CAMERAS)}")
-        self.settings = render_settings(resolution, cameras)
-        # Read when mujoco is imported.
-        os.environ["MUJOCO_GL"] = self.settings["renderer"]
+        self.settings = render_settings(resolution, cameras, perturb)
         self.spec = dataset_spec(self.name, cameras)
-        self._resolution, self._cameras = resolution, cameras
-        self._task, self._env, self._expert, self._renderers = "", None, None, {}
+        self._resolution, self._cameras, self._perturb = resolution, cameras, perturb
+        self._task, self._env, self._expert, self._pictures = "", None, None, None
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """See `Environment`."""
@@ -130,6 +126,8 @@ class MetaWorld:
         env = self._env
         # `reset(seed=)` is ignored by the package.
         env.seed(seed)
+        if self._perturbation:
+            self._perturbation.begin(env.model, seed)
         self._observation, _ = env.reset()
 
     def step(self, action_M: np.ndarray) -> bool:
@@ -154,46 +152,47 @@ class MetaWorld:
 
     def close(self) -> None:
         """See `Environment`."""
-        # A renderer that outlives the next one draws wrong frames, silently.
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
         if self._env is not None:
+            self._pictures.close()
             self._env.close()
         self._task, self._env = "", None
 
     def _load(self, task):
         import metaworld
-        import mujoco
         from metaworld.policies import ENV_POLICY_MAP
 
         self.close()
-        self._env = env = metaworld.ALL_V3_ENVIRONMENTS[f"{task}-v3"]()
+        self._perturbation = Perturbation(self._perturb, TABLE) if self._perturb else None
+        environment = metaworld.ALL_V3_ENVIRONMENTS[f"{task}-v3"]
+        self._env = env = (_grown(environment, self._perturbation) if self._perturb else environment)()
         env._freeze_rand_vec, env.seeded_rand_vec, env._set_task_called = False, True, True
         # The expert has to know the goal. The bounds that observations are clipped to were kept without it.
         env._partially_observable = False
         vars(env).pop("sawyer_observation_space", None)
         self._expert = ENV_POLICY_MAP[f"{task}-v3"]()
-        model = env.model
-        model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
-        model.camera("corner2").pos = CORNER2_POSITION
-        for kind in ("rgb", "depth"):
-            renderer = mujoco.Renderer(model, self._resolution, self._resolution)
-            for flag in ("mjRND_SHADOW", "mjRND_REFLECTION"):
-                renderer.scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
-            self._renderers[kind] = renderer
-        self._renderers["depth"].enable_depth_rendering()
+        env.model.camera("corner2").pos = CORNER2_POSITION
+        self._pictures = mujoco_pictures.Pictures(env.model, self._resolution, DEPTH_MAX_M)
         self._task = task
 
     def _rendered(self, camera):
-        pictures = []
-        for kind in ("rgb", "depth"):
-            self._renderers[kind].update_scene(self._env.data, camera=camera)
-            picture = self._renderers[kind].render()
-            pictures.append(np.rot90(picture, 2).copy() if camera == "corner2" else picture.copy())
-        rgb_HWC, depth_HW = pictures
-        return rgb_HWC, np.where(depth_HW <= DEPTH_MAX_M, depth_HW, np.inf).astype(np.float32)
+        rgb_HWC, depth_HW = self._pictures(self._env.data, camera)
+        # It stands upside down.
+        return (turned(rgb_HWC), turned(depth_HW)) if camera == "corner2" else (rgb_HWC, depth_HW)
 
     def _check_task(self, task):
         if task not in INSTRUCTIONS:
             raise RolloutError(f"Meta-World has no task {task!r}; it has {', '.join(sorted(INSTRUCTIONS))}")
+
+
+def _grown(environment, perturbation):
+    """The class of a task whose scene has what a perturbation adds."""
+    import mujoco
+
+    class Grown(environment):
+        def _initialize_simulation(self):
+            spec = mujoco.MjSpec.from_file(self.fullpath)
+            perturbation.add_to(spec)
+            model = spec.compile()
+            return model, mujoco.MjData(model)
+
+    return Grown

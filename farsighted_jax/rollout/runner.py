@@ -1,7 +1,7 @@
 """Closed loop: a policy acts in many environments at once, each in a process of its own.
 
 All environments that wait are asked in one batch, whose size never changes, so that the policy is compiled
-once. Each executes the first actions of its chunk and waits again (receding horizon).
+once. Each executes what its chunks say, see `chunking`, and waits again.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from farsighted_jax.rollout.actor import Actor, Progress
+from farsighted_jax.rollout.chunking import Chunking, Chunks
 from farsighted_jax.rollout.environment import RolloutError
-
-# Observations of a batch -> float32[B, J, M].
-Act = Callable[[Sequence[dict[str, Any]]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +32,42 @@ class Episode:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """An episode that was run: `frames` is uint8[n, H, W, 3] of one to be filmed, else None."""
+    """An episode that was run.
+
+    Attributes:
+      episode: which one.
+      success: whether the task was done.
+      steps: taken.
+      frames: uint8[n, H, W, 3] of one that is filmed, else None.
+      imagined: of one that is filmed, what was imagined at its questions, by step.
+    """
 
     episode: Episode
     success: bool
     steps: int
     frames: np.ndarray | None = None
+    imagined: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a policy is asked: the observation after `step` steps of an episode; see `Chunks.rest`."""
+
+    episode: Episode
+    step: int
+    observation: dict[str, Any]
+    rest: np.ndarray | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of the policy's noise, uint32: by task, seed and step of the episode, whatever else is running."""
+        words = [zlib.crc32(self.episode.task.encode()), self.episode.seed, self.step]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+# Questions of a batch -> float32[B, J, M], and float32[B, H, W, 3].
+Act = Callable[[Sequence[Question]], np.ndarray]
+Imagine = Callable[[Sequence[Question]], np.ndarray]
 
 
 def run(
@@ -46,8 +75,10 @@ def run(
     episodes: Sequence[Episode],
     *,
     act: Act | None,
-    execute: int,
+    chunking: Chunking,
     num_environments: int,
+    taken: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    imagine: Imagine | None = None,
 ) -> Iterator[Outcome]:
     """Runs episodes, several at a time, in any order.
 
@@ -55,21 +86,23 @@ def run(
       make_actor: makes the actor of a process, and is called there: a function, or a partial of one.
       episodes: what to run.
       act: the policy; None where no episode asks for it.
-      execute: actions of a chunk that are taken before the policy is asked again.
+      chunking: how its chunks are executed.
       num_environments: processes.
+      taken: makes actions of the environment of those of the policy.
+      imagine: what the policy foresees, asked where an episode is filmed; None for one that foresees nothing.
 
     Yields:
       Each episode's outcome when it has ended.
 
     Raises:
-      RolloutError: a process that failed, with its own message; a chunk shorter than `execute`.
+      RolloutError: a process that failed, with its own message; a chunk that is too short.
     """
     if act is None and any(episode.controller == "policy" for episode in episodes):
         raise RolloutError("episodes of a policy, and no policy")
     waiting = list(reversed(episodes))
     if not waiting:
         return
-    processes = [_Process(make_actor) for _ in range(min(num_environments, len(episodes)))]
+    processes = [_Process(make_actor, chunking) for _ in range(min(num_environments, len(episodes)))]
     try:
         for process in processes:
             process.start(waiting.pop())
@@ -83,36 +116,41 @@ def run(
                 if process.episode:
                     asked.append(process)
             if asked:
-                _answer(asked, act, execute, len(processes))
+                _answer(asked, act, taken, imagine, len(processes))
     finally:
         for process in processes:
             process.close()
 
 
-def _answer(asked, act, execute, batch_size):
+def _answer(asked, act, taken, imagine, batch_size):
     """Asks the policy for all that wait; rows that nobody waits for repeat the first."""
-    rows = [process.observation for process in asked]
-    action_BJM = act(rows + rows[:1] * (batch_size - len(rows)))
-    if action_BJM.shape[1] < execute:
-        raise RolloutError(f"chunks of {action_BJM.shape[1]} actions, expected at least execute = {execute}")
+    rows = [process.question for process in asked]
+    rows += rows[:1] * (batch_size - len(rows))
+    if imagine and any(process.episode.film for process in asked):
+        for process, picture_HWC in zip(asked, imagine(rows), strict=False):
+            if process.episode.film:
+                process.imagined[process.question.step] = picture_HWC
+    action_BJM = act(rows)
     for process, action_JM in zip(asked, action_BJM, strict=False):
-        process.send("act", action_JM[:execute])
+        process.send("act", taken(process.chunks.add(action_JM)))
 
 
 class _Process:
     """One environment elsewhere; it has one episode and one message in flight at a time."""
 
-    def __init__(self, make_actor):
+    def __init__(self, make_actor, chunking):
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(theirs, make_actor), daemon=True)
         self._process.start()
         theirs.close()
+        self._chunking = chunking
         self.episode: Episode | None = None
-        self.observation: dict[str, Any] | None = None
+        self.question: Question | None = None
 
     def start(self, episode: Episode | None) -> None:
-        self.episode, self._frames = episode, []
+        self.episode, self.chunks, self._frames = episode, Chunks(self._chunking), []
+        self.imagined: dict[int, np.ndarray] = {}
         if episode is None:
             return
         if episode.controller == "policy":
@@ -137,11 +175,12 @@ class _Process:
             raise RolloutError(f"{self.episode}: {progress}")
         if progress.frames is not None:
             self._frames.append(progress.frames)
-        self.observation = progress.observation
         if not progress.ended:
+            rest = self.chunks.rest()
+            self.question = Question(self.episode, progress.steps, progress.observation, rest)
             return None
         frames = np.concatenate(self._frames) if self._frames else None
-        return Outcome(self.episode, progress.success, progress.steps, frames)
+        return Outcome(self.episode, progress.success, progress.steps, frames, self.imagined)
 
     def close(self) -> None:
         self._pipe.close()

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import itertools
 import logging
-import signal
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +21,13 @@ from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.rollout import vla_eval_wire as wire
 from farsighted_jax.rollout.benchmarks import BEGINS, BENCHMARKS, IMAGES, INSTRUCTION, STATE, observed
 from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.serving import listening
+from farsighted_jax.serving.batcher import Batcher, stacked
+from farsighted_jax.serving.errors import ServingError
 from farsighted_jax.serving.observation import ObservationError
 from farsighted_jax.serving.policy import Policy
 
-FORESEEN = (wire.WireError, RolloutError, ObservationError, PolicyError)
-MAX_FRAME_BYTES = 32 * 2**20
+FORESEEN = (ServingError, RolloutError, ObservationError, PolicyError)
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,17 +73,23 @@ class BenchmarkPolicy:
         """A benchmark's observation as the policy reads it, see `benchmarks.observed`."""
         return observed(self._benchmark, self._policy, payload)
 
-    def chunks(self, observations: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Actions of at most `batch_size` observations, float32[n, execute, 7], as the benchmark takes them.
+    def read(self, observation: dict[str, Any]) -> dict[str, np.ndarray]:
+        """An observation as a batch of one row; raises ObservationError, see `serving.policy.Policy`."""
+        return self._policy.read([observation])
+
+    def chunks(self, rows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        """Actions for at most `batch_size` of what `read` gives, as the benchmark takes them.
+
+        Returns:
+          float32[n, execute, 7].
 
         Raises:
           RolloutError: actions that are not finite.
-          ObservationError: see `serving.policy.Policy`.
         """
-        rows = list(observations)
         # One size, so that the policy is compiled once.
-        rows += rows[:1] * (self.batch_size - len(rows))
-        chunk_BJM = self._policy(rows, seed=next(self._calls))[: len(observations), : self.execute]
+        batch = stacked(rows, [self.batch_size])
+        action_BJM = self._policy.compute("actions", batch, seed=next(self._calls))
+        chunk_BJM = action_BJM[: len(rows), : self.execute]
         if not np.isfinite(chunk_BJM).all():
             raise RolloutError("the policy gives actions that are not finite")
         return self._map(chunk_BJM)
@@ -98,46 +102,7 @@ class BenchmarkPolicy:
         state[3] = 1.0
         images = {key: blank for key in self._benchmark.cameras.values()}
         scene = {IMAGES: images, STATE: state, INSTRUCTION: ""}
-        self.chunks([self.history().add(self.observed(scene))])
-
-
-class Batcher:
-    """Collects questions that wait while the policy is busy, and asks them together."""
-
-    def __init__(self, act: Callable[[Sequence[Any]], Sequence[np.ndarray]], size: int):
-        """Takes what answers at most `size` questions at once; it is called in a thread, once at a time."""
-        self._act, self._size, self._waiting = act, size, asyncio.Queue()
-
-    async def ask(self, observation: Any) -> np.ndarray:
-        """The answer to one question; raises what answering it raised."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((observation, future))
-        return await future
-
-    async def run(self) -> None:
-        """Answers, until it is cancelled."""
-        while True:
-            asked = [await self._waiting.get()]
-            while len(asked) < self._size and not self._waiting.empty():
-                asked.append(self._waiting.get_nowait())
-            await self._answer([pair for pair in asked if not pair[1].cancelled()])
-
-    async def _answer(self, asked):
-        if not asked:
-            return
-        try:
-            answers = await asyncio.to_thread(self._act, [observation for observation, _ in asked])
-        except Exception as error:
-            if len(asked) > 1:
-                # One bad observation is told to its sender alone.
-                for pair in asked:
-                    await self._answer([pair])
-            elif not asked[0][1].done():
-                asked[0][1].set_exception(error)
-            return
-        for (_, future), answer in zip(asked, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        self.chunks([self.read(self.history().add(self.observed(scene)))])
 
 
 class Conversation:
@@ -193,7 +158,8 @@ class Conversation:
         # Every frame is kept, also those at which the policy is not asked.
         observation = self._history.add(self._acting.observed(payload))
         if not self._left:
-            self._left.extend(await self._ask(observation))
+            row = await asyncio.to_thread(self._acting.read, observation)
+            self._left.extend(await self._ask(row))
         return self._left.popleft()
 
     def _forget(self):
@@ -209,59 +175,34 @@ async def serve(
     token: str = "",
     ready: Callable[[int], None] = lambda port: None,
 ) -> None:
-    """Serves until SIGTERM or until it is cancelled.
-
-    `GET /health` is answered by 200. With a token the address is ws://host:port/TOKEN.
+    """Serves until SIGTERM or until it is cancelled; `GET /health` is answered by 200.
 
     Args:
       acting: see there; it is compiled before the port is bound.
       host: address to listen at.
       port: 0 for a free one.
-      token: needed at any other address than the machine's own.
+      token: needed at any other address than the machine's own; the address is then ws://host:port/TOKEN.
       ready: is told the port.
 
     Raises:
-      RolloutError: another machine could connect, and there is no token.
+      ServingError: another machine could connect, and there is no token.
     """
-    if not token and not _is_loopback(host):
-        raise RolloutError(f"whoever reaches {host} could use the policy: give a token, or take 127.0.0.1")
-    from websockets.asyncio.server import serve as listen
+    listening.check_address(host, token)
     from websockets.exceptions import ConnectionClosed
 
     await asyncio.to_thread(acting.compile)
     batcher = Batcher(acting.chunks, acting.batch_size)
 
-    async def converse(connection):
+    async def converse(connection, stopped):
         conversation = Conversation(acting, batcher.ask)
         with contextlib.suppress(ConnectionClosed):
-            async for frame in connection:
+            while (frame := await listening.next_frame(connection, stopped)) is not None:
                 if (reply := await conversation.answer(frame)) is not None:
                     await connection.send(reply)
 
-    def admit(connection, request):
-        if request.path == "/health":
-            return connection.respond(HTTPStatus.OK, '{"status": "ok"}\n')
-        if token and not hmac.compare_digest(request.path.lstrip("/").encode(), token.encode()):
-            return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong token\n")
-        return None
-
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-    # Only the main thread may; elsewhere whoever started it cancels it.
-    with contextlib.suppress(RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    # Clients are silent while the simulator computes: no pings. Images do not get smaller by compression.
-    options = {"compression": None, "max_size": MAX_FRAME_BYTES, "ping_interval": None}
-    async with listen(converse, host, port, process_request=admit, **options) as server:
-        answering = asyncio.create_task(batcher.run())
-        ready(server.sockets[0].getsockname()[1])
-        try:
-            await stopped.wait()
-        finally:
-            answering.cancel()
-
-
-def _is_loopback(host):
+    answering = asyncio.create_task(batcher.run())
+    pages = {"/health": ("application/json", lambda: '{"status": "ok"}\n')}
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        await listening.listen(converse, host, port, pages=pages, token=token, ready=ready)
+    finally:
+        answering.cancel()

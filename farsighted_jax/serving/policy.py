@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,15 +18,15 @@ from jax.sharding import Mesh
 from data_pipelines.frame import Preprocessing
 from data_pipelines.language.instructions import Instructions, Tokenizer, tokenizer_for
 from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
-from data_pipelines.trajectory import as_stored, history_steps
+from data_pipelines.trajectory import as_stored, history_steps, keyframe_steps, oriented
 from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.core import config as config_lib
-from farsighted_jax.core.normalization import ArrayStatistics, denormalize
+from farsighted_jax.core.normalization import ArrayStatistics, denormalize, normalize
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec
 from farsighted_jax.lam.frozen import described_lam
 from farsighted_jax.policy.errors import PolicyError
-from farsighted_jax.policy.inference import LatentPolicy
+from farsighted_jax.policy.inference import LatentPolicy, Ongoing
 from farsighted_jax.policy.task import PolicyTask, policy_task
 from farsighted_jax.serving.download import Fetch, local_folder
 from farsighted_jax.serving.example import check_example
@@ -43,6 +43,19 @@ GIVEN = {"plan": "`plan`", "vision": "`imagined`"}
 FINETUNE = "`farsighted train --config configs/policy_finetune.py --config.init=FOLDER ...`"
 
 
+class Executing(NamedTuple):
+    """What a robot does while its next chunk is computed (real-time chunking, arXiv 2506.07339).
+
+    Attributes:
+      action_JM: float[n, M] the rest of its present chunk from the observation on, in the robot's units; n
+        may be 0, and is at most J.
+      num_committed: first actions of it that will be executed whatever the next chunk says, at most n.
+    """
+
+    action_JM: np.ndarray
+    num_committed: int
+
+
 class Policy:
     """Acts for one robot, with fixed weights and without memory.
 
@@ -53,6 +66,7 @@ class Policy:
       depth_cameras: roles that "depth" may have.
       history_steps: R steps before the present one that it sees, the oldest first, 0 the last.
       horizon: J, steps of an action chunk; 0 for a policy that gives none.
+      keyframe_step: steps from now to the frame that `imagined` foresees.
       groups: of tokens: "context", and those of "vision", "plan" and "action" that it has.
     """
 
@@ -63,6 +77,7 @@ class Policy:
         *,
         horizon: int,
         history: tuple[int, ...],
+        keyframe_step: int,
         actions: ArrayStatistics | None,
         mesh: Mesh | None = None,
     ):
@@ -73,23 +88,31 @@ class Policy:
           reader: of observations.
           horizon: J.
           history: see `history_steps`.
+          keyframe_step: see there.
           actions: statistics of the actions, or None without.
           mesh: rows of a batch are spread over its data axes; None: one device.
         """
         self.spec, self.keys, self.cameras = reader.spec, reader.keys, reader.roles
         self.depth_cameras = reader.depth_roles
         self.horizon, self.history_steps = horizon if actions else 0, history
-        self.groups = latent.groups
+        self.groups, self.keyframe_step = latent.groups, keyframe_step
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
 
     def __call__(
-        self, observation: RawObservation | Sequence[RawObservation], *, seed: int = 0
+        self,
+        observation: RawObservation | Sequence[RawObservation],
+        *,
+        seed: int | Sequence[int] | None = 0,
+        executing: Sequence[Executing | None] | None = None,
     ) -> np.ndarray:
         """Actions for one observation, or for each of a list.
 
         Args:
           observation: see `serving.observation`.
-          seed: of the noise that the flow starts from, which depends on the place in a list too.
+          seed: of the noise that the flow starts from, which depends on the place in a list too; or one of
+            each observation, uint32, whose noise depends on nothing else; None: it starts from zero.
+          executing: of each observation of a list, or None for one without: the new chunk begins with the
+            committed actions and goes on from the rest smoothly.
 
         Returns:
           float32[J, M] for one, float32[B, J, M] for a list of B: actions as the dataset stores
@@ -97,30 +120,75 @@ class Policy:
 
         Raises:
           ObservationError: names the key that is wrong, missing or unknown.
-          PolicyError: a policy without actions.
+          PolicyError: a policy without actions, another number of seeds or of what is being executed than of
+            observations, or actions of another shape.
         """
-        if not self.horizon:
-            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
-            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
-            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
         one = isinstance(observation, Mapping)
-        batch, num = self._batch([observation] if one else observation)
-        normalized_BJM = np.asarray(self._latent.actions(batch, jax.random.key(seed)))[:num]
-        action_BJM = self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
+        batch = self.read([observation] if one else observation)
+        action_BJM = self.compute("actions", batch, seed=seed, executing=executing)
         return action_BJM[0] if one else action_BJM
 
     def plan(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The latent plan of each observation, codes int32[B, t, Z]; PolicyError for a policy without one."""
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.plan(batch)["code"])[:num]
+        return self.compute("plan", self.read(observations))
 
     def imagined(self, observations: Sequence[RawObservation]) -> np.ndarray:
         """The next keyframe of each observation as it foresees it, float32[B, H, W, 3] within [0, 1].
 
         PolicyError for a policy that does not.
         """
-        batch, num = self._batch(observations)
-        return np.asarray(self._latent.imagined(batch)["rgb"])[:num]
+        return self.compute("imagined", self.read(observations))
+
+    def read(self, observations: Sequence[RawObservation]) -> dict[str, np.ndarray]:
+        """Observations as the rows of a batch; raises ObservationError, see `__call__`."""
+        return self._reader.batch(observations)
+
+    def blank(self) -> RawObservation:
+        """A dark scene, to compile with."""
+        scene = {
+            "rgb": {role: np.zeros((8, 8, 3), np.uint8) for role in self.cameras},
+            "state": np.zeros(len(self._reader.state.mean) if self._reader.state else 0),
+            "instruction": "",
+        }
+        return {key: value for key, value in scene.items() if key in self.keys}
+
+    def compute(
+        self,
+        name: str,
+        batch: Mapping[str, np.ndarray],
+        *,
+        seed: int | Sequence[int] | None = 0,
+        executing: Sequence[Executing | None] | None = None,
+    ) -> np.ndarray:
+        """One output of a batch that `read` made; compiled at its first call with so many rows.
+
+        Args:
+          name: "actions", "plan" or "imagined", as `__call__` and the methods of these names give it.
+          batch: B rows.
+          seed: see `__call__`.
+          executing: see `__call__`.
+
+        Raises:
+          PolicyError: a policy without it; for actions see `__call__`.
+        """
+        num = len(batch["dataset"])
+        if name == "plan":
+            return np.asarray(self._latent.plan(self._placed(batch))["code"])[:num]
+        if name == "imagined":
+            return np.asarray(self._latent.imagined(self._placed(batch))["rgb"])[:num]
+        if not self.horizon:
+            given = " and ".join(name for group, name in GIVEN.items() if group in self.groups)
+            instead = f", only {given}; finetune it: {FINETUNE}" if "action" not in self.groups else ""
+            raise PolicyError(f"this policy has no actions for {self.spec.name!r}{instead}")
+        rows = self._seeds(seed, num) | self._ongoing(executing, num)
+        batch = self._placed({**batch, **rows})
+        ongoing = Ongoing(*(batch.pop(name) for name in Ongoing._fields)) if executing is not None else None
+        if "seed" in rows:
+            key = jax.vmap(jax.random.key)(batch.pop("seed"))
+        else:
+            key = None if seed is None else jax.random.key(seed)
+        normalized_BJM = np.asarray(self._latent.actions(batch, key, ongoing))[:num]
+        return self.in_robot_units(normalized_BJM[..., : self.spec.action.width])
 
     def history(self) -> FrameHistory:
         """Keeps the frames that observations must have; one for each robot that is run."""
@@ -128,18 +196,53 @@ class Policy:
 
     def in_robot_units(self, action_JM: np.ndarray) -> np.ndarray:
         """Normalised actions, float[..., M], as the dataset stores them."""
-        spec, mode = self.spec.action, self._reader.normalization
-        gripper = [group == "gripper" for group in spec.groups]
-        return as_stored(denormalize(action_JM, self._actions, mode, gripper), spec)
+        return as_stored(denormalize(action_JM, *self._normalization()), self.spec.action)
 
-    def _batch(self, observations):
-        """A batch on its devices, and how many of its rows count."""
-        batch, num = self._reader.batch(observations), len(observations)
+    def _normalization(self):
+        gripper = [group == "gripper" for group in self.spec.action.groups]
+        return self._actions, self._reader.normalization, gripper
+
+    def _seeds(self, seed, num):
+        """Rows of a batch."""
+        if np.ndim(seed) == 0:
+            return {}
+        _check_count("seeds", seed, num)
+        return {"seed": np.asarray(seed, np.uint32)}
+
+    def _ongoing(self, executing, num_rows):
+        """Rows of a batch, those of `Ongoing`."""
+        if executing is None:
+            return {}
+        _check_count("chunks that are executed", executing, num_rows)
+        width = self.spec.action.width
+        known_BJM = np.zeros((len(executing), self.horizon, width), np.float32)
+        count_B2 = np.zeros((len(executing), 2), np.int32)
+        for row, each in enumerate(executing):
+            if each is None:
+                continue
+            action_JM, committed = each
+            num, given = len(action_JM), np.shape(action_JM)
+            if given != (num, width) or not 0 <= committed <= num <= self.horizon:
+                raise PolicyError(
+                    f"{committed} committed of actions of shape {given}, expected at most "
+                    f"{self.horizon} of {width} numbers"
+                )
+            known_BJM[row, :num] = normalize(oriented(action_JM, self.spec.action), *self._normalization())
+            count_B2[row] = committed, num
+        return Ongoing(known_BJM, *count_B2.T)._asdict()
+
+    def _placed(self, batch):
+        """A batch on its devices; on a mesh its last row is repeated until it can be spread."""
         if self._mesh is None:
-            return batch, num
-        missing = -num % num_batch_shards(self._mesh)
+            return dict(batch)
+        missing = -len(batch["dataset"]) % num_batch_shards(self._mesh)
         padded = {name: np.concatenate([rows, rows[-1:].repeat(missing, 0)]) for name, rows in batch.items()}
-        return placing.shard_batch(padded, self._mesh), num
+        return placing.shard_batch(padded, self._mesh)
+
+
+def _check_count(name, given, num):
+    if len(given) != num:
+        raise PolicyError(f"{len(given)} {name} for {num} observations")
 
 
 def load(
@@ -214,6 +317,7 @@ def policy_of(
       ReleaseError: an embodiment that it does not have, or none named where there are several.
     """
     spec, data = specs[_chosen(specs, embodiment)], config["data"]
+    offsets_s = dict(data.get("dataset_offsets_s", ())).get(spec.name, data["offsets_s"])
     own, all_states = statistics[spec.name], [entry["state"] for entry in statistics.values()]
     reads_state = "proprio" in task.fields
     reader = ObservationReader(
@@ -234,6 +338,7 @@ def policy_of(
         reader,
         horizon=task.model.layout.chunk,
         history=history_steps(spec.hz, data["history_s"], spec.name),
+        keyframe_step=keyframe_steps(spec.hz, offsets_s, spec.name)[0],
         actions=ArrayStatistics.from_dict(own["action"]) if own["action"] else None,
         mesh=mesh,
     )

@@ -1,4 +1,4 @@
-"""Films: frames written as mp4 that a browser or player shows at real speed."""
+"""Films: frames written as mp4 for players, or as an animation for pages."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Pat
     if writer is None:
         raise FilmError(f"{path}: no frame to write")
     return path
+
+
+def animation(path: str | Path, film: str | Path) -> Path:
+    """Writes an mp4 as an animated WebP, which any browser shows in place of a picture; returns its path.
+
+    The codec that OpenCV has for mp4 is one that players know and most browsers do not.
+
+    Raises:
+      FilmError: the film cannot be read.
+    """
+    from PIL import Image
+
+    capture = cv2.VideoCapture(str(film))
+    frames, fps = [], capture.get(cv2.CAP_PROP_FPS)
+    while (read := capture.read())[0]:
+        frames.append(Image.fromarray(np.ascontiguousarray(read[1][..., ::-1])))
+    capture.release()
+    if not frames:
+        raise FilmError(f"{film}: no frame can be read")
+    duration_ms = round(1000 / fps)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration_ms, loop=0, quality=70)
+    return Path(path)
 
 
 def held(frames: list[np.ndarray], time_s: np.ndarray, fps: float) -> list[np.ndarray]:

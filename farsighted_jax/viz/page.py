@@ -30,10 +30,16 @@ pre { overflow-x: auto; font-size: .85rem; padding: .75rem;
 summary { cursor: pointer; }
 """
 
+# How a file of each kind begins.
+KINDS = {
+    "png": lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"),
+    "webp": lambda content: content[:4] == b"RIFF" and content[8:12] == b"WEBP",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A PNG file with its caption and the text that stands for it where it cannot be seen."""
+    """A PNG or WebP file with its caption and the text that stands for it where it cannot be seen."""
 
     path: str | Path
     caption: str
@@ -82,7 +88,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[Section], lead: 
       The path.
 
     Raises:
-      ValueError: a picture is no PNG, or a table row has another length than its head.
+      ValueError: a picture is neither PNG nor WebP, or a table row has another length than its head.
       FileNotFoundError: a picture is missing.
     """
     body = "\n".join(_section(section) for section in sections)
@@ -130,11 +136,12 @@ def _table(table):
 
 def _picture(picture):
     content = Path(picture.path).read_bytes()
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ValueError(f"{picture.path}: not a PNG file")
+    kind = next((kind for kind, starts in KINDS.items() if starts(content)), None)
+    if kind is None:
+        raise ValueError(f"{picture.path}: neither a PNG nor a WebP file")
     inlined = base64.b64encode(content).decode("ascii")
     alt = html.escape(picture.alt or picture.caption, quote=True)
     return (
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{inlined}">'
+        f'<figure><img alt="{alt}" src="data:image/{kind};base64,{inlined}">'
         f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
     )

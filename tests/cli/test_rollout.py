@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -15,6 +16,7 @@ from farsighted_jax.cli import rollout_run
 from farsighted_jax.cli.main import main
 from farsighted_jax.rollout import workers
 from farsighted_jax.rollout.environment import RolloutError
+from farsighted_jax.rollout.fetch import INSTRUCTIONS
 from farsighted_jax.rollout.metaworld import dataset_spec
 from farsighted_jax.rollout.recording import Options
 
@@ -48,6 +50,22 @@ def test_a_recording_is_written_once_and_only_once(tmp_path, capsys):
     assert (folder / "recording.json").stat().st_mtime_ns == before
     assert main(line(tmp_path, "--val", "2")) == 1
     assert "episodes is {'train': 1, 'val': 1}, expected {'train': 1, 'val': 2}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gymnasium_robotics") is None or ctypes.util.find_library("OSMesa") is None,
+    reason="needs the extra 'sim' and Debian's libosmesa6",
+)
+def test_another_simulator_is_recorded_by_the_same_command(tmp_path):
+    more = ["--env", "fetch", "--tasks", "push"]
+    assert main(line(tmp_path, *more)) == 0
+    folder = tmp_path / "fetch_clean" / "1.0.0"
+    assert json.loads((folder / "recording.json").read_text())["attempts"] == {"push": 2}
+    (episode,) = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    step = next(iter(episode["steps"]))
+    assert step["observation"]["state"].shape == step["action"].shape == (4,)
+    assert step["observation"]["secondary_image"].shape == (24, 24, 3)
+    assert step["language_instruction"] in [said.encode() for said in INSTRUCTIONS["push"]]
 
 
 @simulator
@@ -105,9 +123,14 @@ class Reacher:
     def __init__(self, horizon=4):
         self.spec, self.horizon, self.history_steps = dataset_spec("demonstrations"), horizon, (0,)
         self.cameras, self.depth_cameras, self.keys = ("primary",), ("primary",), ("rgb", "depth", "state")
-        self.asked = []
+        self.groups, self.keyframe_step = ("context", "vision", "action"), 3
+        self.asked, self.executing = [], []
 
-    def __call__(self, observations, *, seed):
+    def imagined(self, observations):
+        return np.stack([observation["rgb"]["primary"][-1] / 255 for observation in observations])
+
+    def __call__(self, observations, *, seed, executing=None):
+        self.executing += executing or []
         self.asked.append((len(observations), seed))
         for observation in observations:
             assert observation["rgb"]["primary"].shape == (1, 24, 24, 3)
@@ -130,8 +153,14 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["expert"]["tasks"]["reach"]["success"] == 1 and results["random"]["episodes"] == 2
     assert {size for size, _ in policy.asked} == {2}, "one batch size, so one compilation"
-    assert [seed for _, seed in policy.asked] == list(range(len(policy.asked)))
-    assert len(list((tmp_path / "films").glob("*.mp4"))) == 2
+    seeds = [seed for _, seeds in policy.asked for seed in set(seeds)]
+    assert len(set(seeds)) == len(seeds) > 20, "each question of an episode has a seed of its own"
+    films = sorted((tmp_path / "films").glob("*.mp4"))
+    assert [film.name for film in films] == ["drawer-open-2000000.mp4", "reach-2000000.mp4"]
+    film = cv2.VideoCapture(str(films[0]))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 61
+    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (48, 24)
+    assert policy.executing == []
     lines = (tmp_path / "episodes.jsonl").read_text()
     assert lines.count("\n") == 6 and "2000000" in lines
     # Cut off in the middle of its last line: that episode alone is run again.
@@ -141,13 +170,34 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
     assert sorted((tmp_path / "episodes.jsonl").read_text().splitlines()) == sorted(lines.splitlines())
     with pytest.raises(RolloutError, match="episodes of another run: execute is 4, expected 2"):
         rollout_run.run(run_flags(tmp_path, "--execute", "2"), policy, "d1")
+    with pytest.raises(RolloutError, match="zero_noise is False, expected True"):
+        rollout_run.run(run_flags(tmp_path, "--zero-noise"), policy, "d1")
     with pytest.raises(RolloutError, match="release is d1, expected d2"):
         rollout_run.run(run_flags(tmp_path), policy, "d2")
 
 
+@simulator
+def test_a_policy_in_real_time_is_told_what_is_executed_and_perturbations_are_named(tmp_path):
+    policy = Reacher()
+    more = "--episodes 1 --max-steps 6 --execute 2 --latency 1 --real-time --perturb light camera".split()
+    results = rollout_run.run(run_flags(tmp_path, *more), policy, "d1")
+    assert (results["latency"], results["real_time"], results["execute"]) == (1, True, 2)
+    # The two environments are asked in one batch, in step with each other.
+    first, *others = policy.executing[::2]
+    assert first is None and len(others) == 2
+    for action_JM, num_committed in others:
+        np.testing.assert_array_equal(action_JM, np.float32([[0, 0.5, 0.5, 0]] * 2))
+        assert num_committed == 1
+    assert results["settings"]["perturbations"] == ["camera", "light"]
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert {tuple(line["perturbations"]) for line in lines} == {("camera", "light")}
+    with pytest.raises(RolloutError, match=r"no perturbation.s. \['fog'\], only \['camera', 'light', 'tex"):
+        rollout_run.run(run_flags(tmp_path, "--perturb", "fog"), policy, "d1")
+
+
 def test_a_policy_for_another_robot_and_a_short_chunk_are_named(tmp_path):
     policy = Reacher()
-    with pytest.raises(RolloutError, match="gives 4 actions a chunk, --execute is 5"):
+    with pytest.raises(RolloutError, match="chunks of 4 actions, expected at least execute = 5"):
         rollout_run.run(run_flags(tmp_path, "--execute", "5"), policy, "d1")
     policy.spec = spec_for("bridge_dataset")
     with pytest.raises(RolloutError, match="acts for 'bridge_dataset'.* at 5.0 Hz, metaworld expects"):

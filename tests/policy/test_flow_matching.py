@@ -133,25 +133,72 @@ def test_a_velocity_of_low_precision_leaves_the_point_in_float32():
     np.testing.assert_allclose(out, normal(0) + 1, atol=2e-2)
 
 
+def test_the_weights_of_an_overlap_are_the_published_ones():
+    # H = 8, s = 2, d = 3: c_i = (H - s - i) / (H - s - d + 1), weight c (e^c - 1) / (e - 1).
+    c = np.array([3, 2, 1]) / 4
+    expected = [1, 1, 1, *c * (np.exp(c) - 1) / (np.e - 1), 0, 0]
+    weight = flow.overlap_weights(np.array([3, 0, 0, 8, 2]), np.array([6, 0, 8, 8, 2]), 8)[..., 0]
+    np.testing.assert_allclose(weight[0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(weight[1], 0)
+    assert (np.diff(weight[2]) < 0).all() and 0 < weight[2, -1] and weight[2, 0] < 1
+    np.testing.assert_array_equal(weight[3], 1)
+    np.testing.assert_array_equal(weight[4], [1, 1, 0, 0, 0, 0, 0, 0])
+
+
+def test_guidance_is_clipped_at_both_ends():
+    # (1 - t) / (t r^2) with r^2 = (1 - t)^2 / (t^2 + (1 - t)^2).
+    time = np.array([0.0, 0.01, 0.25, 0.5, 0.75, 1.0], np.float32)
+    np.testing.assert_allclose(flow.guidance(time), [5, 5, 0.625 / 0.1875, 2, 0.625 / 0.1875, 5], rtol=1e-5)
+
+
 @pytest.mark.parametrize("solver", flow.SOLVERS)
 def test_frozen_steps_follow_their_path_and_the_rest_sees_them(solver):
-    noise, committed = normal(0), normal(1)
-    frozen = flow.leading_steps(np.array([0, 2, J], np.int32), J)
-    np.testing.assert_array_equal(np.asarray(frozen)[..., 0].sum(1), [0, 2, J])
+    noise, known = normal(0), normal(1)
+    weight = flow.overlap_weights(np.array([0, 2, J]), np.array([0, 3, J]), J)
     points = []
 
     def velocity(x, t):
         jax.debug.callback(lambda x, t: points.append((x, t)), x, t, ordered=True)
         return jnp.broadcast_to(x.mean(axis=1, keepdims=True), x.shape)
 
-    spoiled = np.where(frozen, committed, np.nan)
-    out = flow.SOLVERS[solver](flow.inpainted(velocity, noise, spoiled, frozen), noise, 5)
+    spoiled = np.where(weight > 0, known, np.nan)
+    out = flow.SOLVERS[solver](flow.inpainted(velocity, noise, spoiled, weight), noise, 5)
     jax.effects_barrier()
-    whole = np.broadcast_to(frozen, noise.shape)
-    np.testing.assert_allclose(out[whole], committed[whole], atol=1e-5)
+    frozen = np.broadcast_to(weight == 1, noise.shape)
+    np.testing.assert_allclose(out[frozen], known[frozen], atol=1e-5)
+    assert len(points) == {"euler": 5, "heun": 10}[solver], "the velocity is computed once a time"
     for x, t in points:
-        on_path = flow.path_point(noise, committed, t)
-        np.testing.assert_allclose(x[whole], on_path[whole], atol=1e-5)
+        np.testing.assert_allclose(x[frozen], flow.path_point(noise, known, t)[frozen], atol=1e-5)
     free = flow.SOLVERS[solver](velocity, noise, 5)
     np.testing.assert_allclose(out[0], free[0], atol=1e-6)
     assert np.abs(out - free)[1, 2:].max() > 1e-2
+
+
+def gaussian_velocity(covariance):
+    """The exact velocity where chunks float[J, 1] are normal with mean 0."""
+    identity = np.eye(len(covariance), dtype=np.float32)
+
+    def velocity(x, t):
+        t = t[0]
+        mean = t * covariance @ jnp.linalg.inv(t**2 * covariance + (1 - t) ** 2 * identity)
+        return (jnp.einsum("ij,bjm->bim", mean, x) - x) / (1 - t)
+
+    return velocity
+
+
+def test_a_completed_chunk_is_what_the_distribution_says_given_the_committed_steps():
+    steps, d = np.arange(6), 2
+    covariance = np.exp(-(np.subtract.outer(steps, steps) ** 2) / 8) + 1e-3 * np.eye(6)
+    noise = np.random.default_rng(0).normal(size=(512, 6, 1)).astype(np.float32)
+    known = np.full(noise.shape, np.nan, np.float32)
+    known[:, :d] = np.array([1.2, 1.0])[:, None]
+    gain = covariance[d:, :d] @ np.linalg.inv(covariance[:d, :d])
+    mean = gain @ known[0, :d, 0]
+    spread = np.sqrt(np.diag(covariance[d:, d:] - gain @ covariance[:d, d:]))
+    velocity = gaussian_velocity(covariance.astype(np.float32))
+    weight = flow.overlap_weights(np.full(512, d), np.full(512, d), 6)
+    out = np.asarray(flow.euler(flow.inpainted(velocity, noise, known, weight), noise))[:, d:, 0]
+    np.testing.assert_allclose(out.mean(0), mean, atol=0.2)
+    np.testing.assert_allclose(out.std(0), spread, atol=0.15)
+    plain = np.asarray(flow.euler(velocity, noise))[:, d:, 0]
+    assert np.abs(plain.mean(0) - mean).max() > 0.6 and np.abs(plain.std(0) - spread).max() > 0.5

@@ -13,7 +13,7 @@ from farsighted_jax.core.spec import ActionSpec
 from farsighted_jax.policy.action_space import ActionSpaces
 from farsighted_jax.policy.calls import calls_of
 from farsighted_jax.policy.errors import PolicyError
-from farsighted_jax.policy.inference import LatentPolicy, Stages
+from farsighted_jax.policy.inference import LatentPolicy, Ongoing, Stages
 from farsighted_jax.policy.inputs import Inputs
 from farsighted_jax.policy.objective import Objective
 from farsighted_jax.policy.task import FlowSettings, PolicyTask
@@ -121,6 +121,23 @@ def test_each_group_runs_once_and_the_solver_runs_the_action_head_alone(params, 
         stages = Stages(task_of(num_steps=num_steps, solver=solver))
         counted = calls_of(stages.actions, params, batch, KEY)
         assert counted == {"backbone": once, "action_head": velocities}, (num_steps, solver)
+
+
+def test_a_chunk_goes_on_from_what_is_being_executed(policy, params, batch):
+    plain = np.asarray(policy.actions(batch, KEY))
+    known = np.random.default_rng(7).normal(size=(B, J, M)).astype(np.float32)
+    # The other gripper than it would choose; of sample 1 nothing is known.
+    known[..., 6] = 1 - plain[..., 6]
+    ongoing = Ongoing(known, np.array([1, 0], np.int32), np.array([J, 0], np.int32))
+    out = np.asarray(policy.actions(batch, KEY, ongoing))
+    np.testing.assert_array_equal(out[0, :1], known[0, :1])
+    np.testing.assert_array_equal(out[0, 1:, 6], plain[0, 1:, 6])
+    assert (np.abs(out[0, 1:, :6] - plain[0, 1:, :6]).max(0) > 1e-3).all()
+    np.testing.assert_allclose(out[1], plain[1], atol=1e-5)
+    stages = Stages(task_of(num_steps=4))
+    once = 3 + LAYOUT.num_codes + 1
+    counted = calls_of(stages.actions, params, batch, KEY, ongoing)
+    assert counted == {"backbone": once, "action_head": 4}
 
 
 def test_a_policy_without_vision_and_plan_acts_and_says_what_it_lacks(batch):

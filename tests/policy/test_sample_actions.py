@@ -9,7 +9,7 @@ import pytest
 from farsighted_jax.core.rng import sample_keys, step_key
 from farsighted_jax.losses.flow import velocity_error
 from farsighted_jax.policy.action_head import ActionHead
-from farsighted_jax.policy.flow_matching import FlowError, leading_steps, training_point
+from farsighted_jax.policy.flow_matching import FlowError, overlap_weights, training_point
 from farsighted_jax.policy.sample import action_sampler, sample_actions
 
 B, J, M, E = 3, 4, 5, 6
@@ -106,12 +106,25 @@ def test_a_sample_does_not_depend_on_the_size_of_its_batch():
     assert np.abs(many[0] - many[1]).max() > 1e-3
 
 
+def test_a_sample_with_a_key_of_its_own_does_not_depend_on_its_batch():
+    every, keys = np.ones((1, 1, M), bool), jax.vmap(jax.random.key)(np.arange(B))
+    many = sample_actions(spread, keys, (B, J, M), every, 2)
+    turned = sample_actions(spread, keys[::-1], (B, J, M), every, 2)
+    np.testing.assert_array_equal(many[::-1], turned)
+    assert np.abs(many[0] - many[1]).max() > 1e-3
+
+
+def test_without_a_key_the_flow_starts_from_zero():
+    out = sample_actions(lambda x, t: jnp.where(t[:, None, None] == 0, x + 1, 0), None, (B, J, M), True, 2)
+    np.testing.assert_array_equal(out, np.full((B, J, M), 0.5, np.float32))
+
+
 def test_committed_steps_are_kept_bit_for_bit_and_their_number_compiles_nothing():
     sample = action_sampler(CountingHead(), 5)
     committed, free = normal(4, B, J, M), None
     for num in (0, 1, 3, J):
-        frozen = leading_steps(jnp.full(B, num), J)
-        out = call(sample, committed_BJM=committed, frozen_BJM=frozen)
+        weight = overlap_weights(jnp.full(B, num), jnp.full(B, min(num, 1) * J), J)
+        out = call(sample, known_BJM=committed, weight_BJM=weight)
         np.testing.assert_array_equal(out[:, :num], committed[:, :num])
         free = out if free is None else free
     assert sample._cache_size() == 1

@@ -1,23 +1,25 @@
 """A policy as vla-eval's model server: without a network, over one, and with the package's own client."""
 
 import asyncio
-import contextlib
 import dataclasses
+import functools
 import importlib.util
 import os
 import re
 import signal
-import urllib.request
 
 import numpy as np
 import pytest
 from acting_policy import ActingPolicy
+from running_server import page, running
 
-from farsighted_jax.rollout import vla_eval_server
 from farsighted_jax.rollout import vla_eval_wire as wire
 from farsighted_jax.rollout.benchmarks import BENCHMARKS
 from farsighted_jax.rollout.environment import RolloutError
-from farsighted_jax.rollout.vla_eval_server import Batcher, BenchmarkPolicy, Conversation, serve
+from farsighted_jax.rollout.vla_eval_server import BenchmarkPolicy, Conversation, serve
+from farsighted_jax.serving import listening
+from farsighted_jax.serving.batcher import Batcher
+from farsighted_jax.serving.errors import ServingError
 
 needs_websockets = pytest.mark.skipif(
     importlib.util.find_spec("websockets") is None, reason="needs the extra 'serve'"
@@ -219,28 +221,18 @@ def test_a_policy_that_cannot_act_there_is_refused(benchmark, policy, told):
 
 
 def test_another_machine_needs_a_token():
-    with pytest.raises(RolloutError, match="give a token, or take 127.0.0.1"):
+    with pytest.raises(ServingError, match="give a token, or take 127.0.0.1"):
         asyncio.run(serve(acting(), "0.0.0.0", 0))
 
 
-@contextlib.asynccontextmanager
-async def served(service, **options):
-    ready = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(serve(service, "127.0.0.1", 0, ready=ready.set_result, **options))
-    await asyncio.wait([ready, running], return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        running.result()
-    try:
-        yield ready.result()
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+def served(service, **options):
+    return running(functools.partial(serve, service, **options))
 
 
 @needs_websockets
 def test_over_a_network(monkeypatch):
-    monkeypatch.setattr(vla_eval_server, "MAX_FRAME_BYTES", 2**16)
+    smaller = functools.partial(listening.listen, max_frame_bytes=2**16)
+    monkeypatch.setattr(listening, "listen", smaller)
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
@@ -248,9 +240,7 @@ def test_over_a_network(monkeypatch):
         service = acting(execute=1)
         async with served(service, token="secret") as port:
             assert len(service._policy.batches) == 1, "compiled before the port is bound"
-            url = f"http://127.0.0.1:{port}/health"
-            reply = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
-            assert reply == b'{"status": "ok"}\n'
+            assert await page(port, "/health") == '{"status": "ok"}\n'
             with pytest.raises(InvalidStatus, match="401"):
                 await connect(f"ws://127.0.0.1:{port}/guess")
             address = f"ws://127.0.0.1:{port}/secret"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from farsighted_jax.rollout import vla_eval_wire as wire
-from farsighted_jax.rollout.vla_eval_wire import Message, WireError, packed, unpacked
+from farsighted_jax.rollout.vla_eval_wire import Message, packed, unpacked
+from farsighted_jax.serving.errors import WireError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -35,14 +36,13 @@ def test_what_goes_out_comes_in():
     payload = {
         "actions": np.float32([[1, 2], [3, 4]]),
         "flag": np.array(True),
-        "count": np.int64(7),
         "nested": [{"text": "x"}],
     }
     message = unpacked(packed(Message(wire.ACTION, payload, 5)))
     assert (message.type, message.seq) == ("action", 5)
     np.testing.assert_array_equal(message.payload["actions"], payload["actions"])
     assert message.payload["actions"].dtype == np.float32
-    assert message.payload["flag"].dtype == bool and message.payload["count"] == 7
+    assert message.payload["flag"].dtype == bool
     assert message.payload["nested"] == [{"text": "x"}]
     fields = msgpack.unpackb(packed(message))
     assert set(fields) == {"type", "payload", "seq", "timestamp"}

@@ -20,9 +20,10 @@ from farsighted_jax.cli.main import main
 from farsighted_jax.cli.publish import publish
 from farsighted_jax.cli.run import read_run
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize
+from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.serving import policy as serving
 from farsighted_jax.serving.observation import ObservationError
-from farsighted_jax.serving.policy import load
+from farsighted_jax.serving.policy import Executing, load
 from farsighted_jax.sharding.mesh import make_mesh
 
 pytest.importorskip("safetensors", reason="pip install -e '.[convert]'")
@@ -69,6 +70,33 @@ def test_actions_are_a_function_of_observations_and_seed(policy, seen):
     assert actions.shape == (2, J, M) and actions.dtype == np.float32 and np.isfinite(actions).all()
     np.testing.assert_array_equal(policy(seen[2:]), actions)
     assert (policy(seen[2:], seed=1) != actions).any()
+
+
+def test_an_observation_with_a_seed_of_its_own_has_its_noise_wherever_it_stands(policy, seen):
+    actions = policy(seen[2:], seed=[7, 8])
+    np.testing.assert_allclose(policy(seen[:1:-1], seed=[8, 7])[::-1], actions, atol=1e-5)
+    assert (np.abs(policy(seen[2:], seed=[7, 7]) - actions).max((1, 2)) > 1e-3).tolist() == [False, True]
+    with pytest.raises(PolicyError, match="1 seeds for 2 observations"):
+        policy(seen[2:], seed=[7])
+
+
+def test_a_chunk_goes_on_from_the_actions_that_a_robot_executes(policy, seen):
+    plain = policy(seen[2:], seed=[7, 8])
+    rest = policy(seen[:2])[0][1:]
+    out = policy(seen[2:], seed=[7, 8], executing=[Executing(rest, 2), None])
+    np.testing.assert_allclose(out[0, :2], rest[:2], rtol=1e-5, atol=1e-6)
+    assert np.abs(out[0, 2:] - plain[0, 2:]).max() > 1e-3
+    np.testing.assert_allclose(out[1], plain[1], atol=1e-5)
+    with pytest.raises(PolicyError, match=r"2 committed of actions of shape \(1, 7\), expected .* 4 of 7"):
+        policy(seen[2:], executing=[Executing(rest[:1], 2), None])
+    with pytest.raises(PolicyError, match="1 chunks that are executed for 2 observations"):
+        policy(seen[2:], executing=[None])
+
+
+@pytest.mark.slow
+def test_without_a_seed_the_flow_starts_from_zero(policy, seen):
+    zero = policy(seen[2:], seed=None)
+    assert np.isfinite(zero).all() and (zero != policy(seen[2:])).any()
 
 
 @pytest.mark.slow
@@ -188,7 +216,7 @@ def test_a_fresh_process_gives_the_same_actions_bit_for_bit(published):
         "import sys, numpy as np\n"
         "from farsighted_jax.serving.example import SEED, observations_of\n"
         "from farsighted_jax.checkpoint import release\n"
-        "from farsighted_jax.serving.policy import load\n"
+        "from farsighted_jax.serving.policy import Executing, load\n"
         "from pathlib import Path\n"
         "arrays = release.read(Path(sys.argv[1])).example()\n"
         "action = load(sys.argv[1])(observations_of(arrays), seed=SEED)\n"

@@ -23,9 +23,10 @@ class ActingPolicy:
         rotation="rpy",
         rotate_180=False,
         units=("m", "rad"),
+        groups=("context", "action"),
     ):
         self.cameras, self.keys, self.horizon, self.history_steps = cameras, keys, horizon, history
-        self.depth_cameras = ()
+        self.depth_cameras, self.groups = (), groups
         self.spec = DatasetSpec(
             name="toy",
             hz=hz,
@@ -38,17 +39,32 @@ class ActingPolicy:
         return FrameHistory(self.history_steps)
 
     def __call__(self, observations, *, seed=0):
-        self.batches.append((len(observations), seed))
+        return self.compute("actions", self.read(observations), seed=seed)
+
+    def read(self, observations):
         self.seen += observations
-        action_BJM = np.zeros((len(observations), self.horizon, 7), np.float32)
-        for row, observation in enumerate(observations):
+        rows = []
+        for observation in observations:
             if observation["instruction"] == "unreadable":
                 raise ObservationError("'instruction' is unreadable")
             frames = observation["rgb"]["primary"]
-            action_BJM[row, :, 0] = np.arange(self.horizon) / 100
-            action_BJM[row, :, 1] = frames[-1, 0, 0, 0] / 100
-            action_BJM[row, :, 2] = len(frames) / 100
-            action_BJM[row, :, 6] = 1
+            frames = frames if frames.ndim == 4 else frames[None]
+            rows.append([frames[-1, 0, 0, 0], len(frames)])
+        return {"pixel_and_frames": np.array(rows)}
+
+    def blank(self):
+        images = {role: np.zeros((4, 4, 3), np.uint8) for role in self.cameras}
+        return {"rgb": images, "state": np.zeros(8), "instruction": ""}
+
+    def compute(self, name, batch, *, seed=0):
+        rows = batch["pixel_and_frames"]
+        if name != "actions":
+            return np.repeat(rows[:, :1], 3, axis=1) / {"plan": 1, "imagined": 255}[name]
+        self.batches.append((len(rows), seed))
+        action_BJM = np.zeros((len(rows), self.horizon, 7), np.float32)
+        action_BJM[..., 0] = np.arange(self.horizon) / 100
+        action_BJM[..., 1:3] = rows[:, None] / 100
+        action_BJM[..., 6] = 1
         if self.poison is not None:
             action_BJM[..., 3] = self.poison
         return action_BJM
