@@ -1,4 +1,4 @@
-"""How actions, state and instruction are made of an episode's stored features, where they are not just stored.
+"""How actions, state and instruction are made of an episode's features, where they are not just stored.
 
 A recipe is data: it can be compared, printed and hashed, and what it does is in `standardise.FORMS`.
 """

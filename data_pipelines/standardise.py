@@ -1,7 +1,7 @@
 """Standardisers: small pure functions that bring stored columns of an episode to this project's conventions.
 
-Ours: a gripper's opening is 1 = open and 0 = closed; rotations are those of `core.rotations`; a change is that
-from this step to the next. Each function of `FORMS` takes the columns float64[L, n] of one feature and what a
+Ours: a gripper's opening is 1 = open and 0 = closed; rotations are those of `core.rotations`; a change is
+that from this step to the next. Each function of `FORMS` takes the columns float64[L, n] of one feature and what a
 block says about them, and gives float64[L, m], or [L - 1, m] where it looks at the next step.
 """
 
@@ -87,7 +87,7 @@ def turn(values_Ln: np.ndarray, ends=()) -> np.ndarray:
 
 
 def drive(values_Ln: np.ndarray, ends=()) -> np.ndarray:
-    """How far a vehicle at (x, y, yaw) goes forward and to its left, and turns, up to the next step, [L - 1, 3]."""
+    """How far a vehicle at (x, y, yaw) goes ahead and to its left, and turns, up to the next step, [L - 1, 3]."""
     ahead_lC, yaw_l = np.diff(values_Ln[:, :2], axis=0), values_Ln[:-1, 2]
     cosine, sine = np.cos(yaw_l), np.sin(yaw_l)
     forward = cosine * ahead_lC[:, 0] + sine * ahead_lC[:, 1]

@@ -13,7 +13,7 @@ TEXT = "push the red star"
 
 
 def block_features(block, written=False):
-    """TFDS features of an episode, nested as the keys say; `written`: as a writer without TensorFlow needs them."""
+    """TFDS features of an episode, nested as keys say; `written`: as a writer without TensorFlow needs them."""
     step = {}
     for key, feature in block.features.items():
         *above, name = key.split("/")
@@ -25,7 +25,7 @@ def block_features(block, written=False):
 
 
 def stored_rows(block, length=LENGTH):
-    """Step feature -> one row a step, a function of the block alone; grippers go from one end to the other."""
+    """Step feature -> one row a step, a function of the block alone; grippers go from end to end."""
     rows = {}
     for key, feature in block.features.items():
         rng = np.random.default_rng(list(key.encode()))

@@ -1,7 +1,7 @@
 """One block a dataset: what it is, what is stored, and how that becomes our actions, state and instruction.
 
-A block is a table of columns. Its specification (names, units, frames) and its recipe (what is read, and which
-standardiser makes it ours) are made of the same table, so that they cannot disagree.
+A block is a table of columns. Its specification (names, units, frames) and its recipe (what is read, and
+which standardiser makes it ours) are made of the same table, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Columns:
 
 
 def columns(key, width, names, at=0, *, count=None, dtype="float32", side="", **meaning) -> Columns:
-    """Columns by "/"-separated key, its width, and names with blanks between; `meaning` as `Columns` and `Part`."""
+    """Columns by key, its width, and names with blanks between; `meaning` as `Columns` and `Part`."""
     names = tuple(f"{side}{name}" for name in names.split())
     reading = {name: meaning.pop(name) for name in ("form", "ends", "scale") if name in meaning}
     part = Part(key, width, at, len(names) if count is None else count, **reading)
@@ -102,12 +102,21 @@ def joints(key, width, count, at=0, *, delta=False, unit="rad", **options) -> Co
 
 @dataclasses.dataclass(frozen=True)
 class Depth:
-    """A depth map: step feature below "observation/", its dtype, unit in metres, and whether it is a picture."""
+    """A depth map.
+
+    Attributes:
+      key: step feature below "observation/".
+      dtype: of the feature.
+      unit_m: a stored unit in metres.
+      picture: whether it is stored as a picture.
+      channel: whether it has a third axis, of one channel; pictures have one.
+    """
 
     key: str
     dtype: str = "float32"
     unit_m: float = 1.0
     picture: bool = False
+    channel: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,7 +304,7 @@ def _features(table, recipe, cameras):
     for view in cameras.values():
         features[f"observation/{view.rgb}"] = Feature("picture", RGB_SHAPE, "uint8")
         if view.depth:
-            shape = (None, None, 1) if view.depth.picture else (None, None)
+            shape = (None, None, 1) if view.depth.picture or view.depth.channel else (None, None)
             kind = "picture" if view.depth.picture else "number"
             features[f"observation/{view.depth.key}"] = Feature(kind, shape, view.depth.dtype)
     return features

@@ -75,7 +75,7 @@ BC_Z = block(
     pinned="later versions are broken (OpenVLA's mixtures say so)",
     defects=(
         "ten steps ahead are stored: the first is taken",
-        "rotations are changes of an axis-angle vector, component by component; peers take them for Euler angles",
+        "rotations are changes of an axis-angle vector, number by number; peers take them for Euler angles",
     ),
     sources={"action": CATALOGUE, "frame": CATALOGUE, "versions": "OpenVLA's mixtures"},
 )

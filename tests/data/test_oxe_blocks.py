@@ -19,9 +19,14 @@ from farsighted_jax.core.spec import to_dict
 
 # What each gripper's stored values mean, told here once more: (open, closed), or the signs of commands.
 OURS = "bridge_dataset bridge_orig bridge_oxe"
+AUSTIN = """viola austin_buds_dataset_converted_externally_to_rlds utaustin_mutex
+  austin_sailor_dataset_converted_externally_to_rlds austin_sirius_dataset_converted_externally_to_rlds
+  libero_spatial_no_noops libero_object_no_noops libero_goal_no_noops libero_10_no_noops libero_combined
+  libero_10_no_noops_mini libero_10_no_noops_half libero_10_no_noops_quad
+  libero_goal_no_noops_mini libero_goal_no_noops_half libero_goal_no_noops_quad"""
 GRIPPERS = {
     (1.0, 0.0): OURS,
-    (0.0, 1.0): "bc_z",
+    (0.0, 1.0): f"bc_z {AUSTIN}",
     (-1.0, 1.0): "",
     "relative": "fractal20220817_data kuka",
     "none": "language_table",
