@@ -1,8 +1,8 @@
 """Standardisers: small pure functions that bring stored columns of an episode to this project's conventions.
 
 Ours: a gripper's opening is 1 = open and 0 = closed; rotations are those of `core.rotations`; a change is
-that from this step to the next. Each function of `FORMS` takes the columns float64[L, n] of one feature and what a
-block says about them, and gives float64[L, m], or [L - 1, m] where it looks at the next step.
+that from this step to the next. Each function of `FORMS` takes the columns float64[L, n] of one feature and
+what a block says about them, and gives float64[L, m], or [L - 1, m] where it looks at the next step.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def turn(values_Ln: np.ndarray, ends=()) -> np.ndarray:
 
 
 def drive(values_Ln: np.ndarray, ends=()) -> np.ndarray:
-    """How far a vehicle at (x, y, yaw) goes ahead and to its left, and turns, up to the next step, [L - 1, 3]."""
+    """How far a vehicle at (x, y, yaw) goes ahead and to its left up to the next step, [L - 1, 2]."""
     ahead_lC, yaw_l = np.diff(values_Ln[:, :2], axis=0), values_Ln[:-1, 2]
     cosine, sine = np.cos(yaw_l), np.sin(yaw_l)
     forward = cosine * ahead_lC[:, 0] + sine * ahead_lC[:, 1]
     left = cosine * ahead_lC[:, 1] - sine * ahead_lC[:, 0]
-    return np.stack([forward, left, turn(values_Ln[:, 2:3])[:, 0]], axis=-1)
+    return np.stack([forward, left], axis=-1)
 
 
 class Form(NamedTuple):
@@ -119,7 +119,7 @@ FORMS = {
     "rpy_of_zxy": Form(rpy_of_zxy, (3, 3)),
     "change": Form(change, ahead=True),
     "turn": Form(turn, ahead=True),
-    "drive": Form(drive, (3, 3), ahead=True),
+    "drive": Form(drive, (3, 2), ahead=True),
 }
 
 

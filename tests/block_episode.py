@@ -13,7 +13,7 @@ TEXT = "push the red star"
 
 
 def block_features(block, written=False):
-    """TFDS features of an episode, nested as keys say; `written`: as a writer without TensorFlow needs them."""
+    """TFDS features of an episode, nested as keys say; `written`: as our writer needs them."""
     step = {}
     for key, feature in block.features.items():
         *above, name = key.split("/")

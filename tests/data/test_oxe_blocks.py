@@ -18,18 +18,26 @@ from data_pipelines.standardise import FORMS
 from farsighted_jax.core.spec import to_dict
 
 # What each gripper's stored values mean, told here once more: (open, closed), or the signs of commands.
-OURS = "bridge_dataset bridge_orig bridge_oxe"
 AUSTIN = """viola austin_buds_dataset_converted_externally_to_rlds utaustin_mutex
   austin_sailor_dataset_converted_externally_to_rlds austin_sirius_dataset_converted_externally_to_rlds
   libero_spatial_no_noops libero_object_no_noops libero_goal_no_noops libero_10_no_noops libero_combined
   libero_10_no_noops_mini libero_10_no_noops_half libero_10_no_noops_quad
   libero_goal_no_noops_mini libero_goal_no_noops_half libero_goal_no_noops_quad"""
+PLAIN = """bridge_dataset bridge_orig bridge_oxe toto nyu_franka_play_dataset_converted_externally_to_rlds
+  cmu_franka_exploration_dataset_converted_externally_to_rlds cmu_play_fusion fmb fmb_dataset
+  cmu_playing_with_food iamlab_cmu_pickup_insert_converted_externally_to_rlds
+  tdroid_carrot_in_bowl tdroid_pour_corn_in_pot tdroid_flip_pot_upright tdroid_move_object_onto_plate
+  tdroid_knock_object_over tdroid_cover_object_with_towel"""
+FLIPPED = """bc_z stanford_hydra_dataset_converted_externally_to_rlds droid droid_wipe robo_set roboset
+  berkeley_rpt_converted_externally_to_rlds"""
 GRIPPERS = {
-    (1.0, 0.0): OURS,
-    (0.0, 1.0): f"bc_z {AUSTIN}",
-    (-1.0, 1.0): "",
+    (1.0, 0.0): PLAIN,
+    (0.0, 1.0): f"{FLIPPED} {AUSTIN}",
+    (-1.0, 1.0): "furniture_bench_dataset_converted_externally_to_rlds",
+    (1.0, -1.0): "taco_play maniskill_dataset_converted_externally_to_rlds",
     "relative": "fractal20220817_data kuka",
-    "none": "language_table",
+    "none": """language_table berkeley_cable_routing kaist_nonprehensile_converted_externally_to_rlds
+      stanford_robocook_converted_externally_to_rlds""",
 }
 EVERY = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 
