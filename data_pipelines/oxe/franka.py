@@ -71,7 +71,7 @@ TOTO = block(
     ),
     state=columns(_STATE, 7, JOINTS_7),
     language=NATURAL,
-    defects=("features are called changes and hold poses (mean x 0.39 m); peers take them for changes",),
+    defects=("features are called changes and hold poses; peers take them for changes",),
     sources={"action": STATISTICS},
 )
 
@@ -205,7 +205,7 @@ IAMLAB = block(
     ),
     state=columns(_STATE, 20, f"{JOINTS_7} gripper"),
     defects=(
-        "actions are poses (mean x 0.53 m); peers take them for changes",
+        "actions are poses; peers take them for changes",
         "the order of the quaternion is not stated: x, y, z, w as peers have it",
     ),
     sources={"action": f"{CATALOGUE}; {STATISTICS}", "quaternion": UNCONFIRMED},

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 
 from data_pipelines.errors import DatasetError
-from data_pipelines.oxe import austin, bridge, droid, franka, google
+from data_pipelines.oxe import arms, austin, bridge, droid, franka, google, others, xarm_ur5
 from data_pipelines.oxe.block import Block
 from data_pipelines.recipe import Recipe
 from farsighted_jax.core.spec import DatasetSpec
 
-_FILES = (bridge, google, austin, franka, droid)
+_FILES = (bridge, google, austin, franka, droid, xarm_ur5, arms, others)
 BLOCKS: dict[str, Block] = {block.name: block for file in _FILES for block in file.BLOCKS}
 SPECS: dict[str, DatasetSpec] = {name: block.spec for name, block in BLOCKS.items()}
 

@@ -27,17 +27,32 @@ PLAIN = """bridge_dataset bridge_orig bridge_oxe toto nyu_franka_play_dataset_co
   cmu_franka_exploration_dataset_converted_externally_to_rlds cmu_play_fusion fmb fmb_dataset
   cmu_playing_with_food iamlab_cmu_pickup_insert_converted_externally_to_rlds
   tdroid_carrot_in_bowl tdroid_pour_corn_in_pot tdroid_flip_pot_upright tdroid_move_object_onto_plate
-  tdroid_knock_object_over tdroid_cover_object_with_towel"""
+  tdroid_knock_object_over tdroid_cover_object_with_towel
+  ucsd_kitchen_dataset_converted_externally_to_rlds ucsd_pick_and_place_dataset_converted_externally_to_rlds
+  utokyo_xarm_pick_and_place_converted_externally_to_rlds utokyo_xarm_bimanual_converted_externally_to_rlds
+  asu_table_top_converted_externally_to_rlds utokyo_pr2_opening_fridge_converted_externally_to_rlds
+  utokyo_pr2_tabletop_manipulation_converted_externally_to_rlds tokyo_u_lsmo_converted_externally_to_rlds
+  imperialcollege_sawyer_wrist_cam cmu_stretch dobbe rh20t
+  aloha_mobile aloha_mobile_dataset aloha_static_dataset aloha_dagger_dataset"""
 FLIPPED = """bc_z stanford_hydra_dataset_converted_externally_to_rlds droid droid_wipe robo_set roboset
-  berkeley_rpt_converted_externally_to_rlds"""
+  berkeley_rpt_converted_externally_to_rlds nyu_rot_dataset_converted_externally_to_rlds
+  berkeley_mvp_converted_externally_to_rlds roboturk berkeley_fanuc_manipulation
+  dlr_sara_pour_converted_externally_to_rlds dlr_sara_grid_clamp_converted_externally_to_rlds
+  dlr_edan_shared_control_converted_externally_to_rlds"""
 GRIPPERS = {
     (1.0, 0.0): PLAIN,
     (0.0, 1.0): f"{FLIPPED} {AUSTIN}",
-    (-1.0, 1.0): "furniture_bench_dataset_converted_externally_to_rlds",
+    (-1.0, 1.0): """furniture_bench_dataset_converted_externally_to_rlds robo_net
+      stanford_mask_vit_converted_externally_to_rlds""",
+    (0.0, 255.0): "mujoco_manip",
     (1.0, -1.0): "taco_play maniskill_dataset_converted_externally_to_rlds",
-    "relative": "fractal20220817_data kuka",
+    "relative": """fractal20220817_data kuka jaco_play berkeley_autolab_ur5
+      nyu_door_opening_surprising_effectiveness""",
     "none": """language_table berkeley_cable_routing kaist_nonprehensile_converted_externally_to_rlds
-      stanford_robocook_converted_externally_to_rlds""",
+      stanford_robocook_converted_externally_to_rlds columbia_cairlab_pusht_real uiuc_d3field
+      stanford_kuka_multimodal_dataset_converted_externally_to_rlds
+      berkeley_gnm_recon berkeley_gnm_cory_hall berkeley_gnm_sac_son gnm_dataset
+      ego4d_split_1 ego4d_split_2 ego4d_split_3 ego4d_split_4""",
 }
 EVERY = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 
