@@ -128,6 +128,39 @@ def test_a_quaternion_becomes_the_same_rotation(block):
         offset += part.made
 
 
+@pytest.mark.parametrize(
+    "name, order",
+    [("dlr_sara_pour_converted_externally_to_rlds", "zxy"), ("imperialcollege_sawyer_wrist_cam", "ZYX")],
+)
+def test_other_angles_become_the_same_rotation(name, order):
+    rows = stored_rows(BLOCKS[name])
+    made = read_back(BLOCKS[name], rows).actions[:, 3:6]
+    turn = Rotation.from_euler("xyz", made) * Rotation.from_euler(order, rows["action"][:, 3:6]).inv()
+    np.testing.assert_allclose(turn.magnitude(), 0, atol=1e-5)
+
+
+def test_stored_units_become_metres_and_radians():
+    block = BLOCKS["ucsd_kitchen_dataset_converted_externally_to_rlds"]
+    rows = stored_rows(block)
+    rows["action"][:, :6] = [410, 100, -50, 180, 90, 0]
+    pose = [0.41, 0.1, -0.05, np.pi, np.pi / 2, 0]
+    np.testing.assert_allclose(read_back(block, rows).actions[:, :6], [pose] * LENGTH, rtol=1e-6)
+
+
+def test_a_vehicle_gets_where_its_actions_lead():
+    block = BLOCKS["berkeley_gnm_recon"]
+    rows = stored_rows(block)
+    rows["observation/state"][:] = np.random.default_rng(0).uniform(-3, 3, (LENGTH, 3))
+    episode = read_back(block, rows)
+    x, y, yaw = np.asarray(episode.states[0], np.float64)
+    for (ahead, left, turn), reached in zip(episode.actions, rows["observation/state"][1:], strict=True):
+        x += np.cos(yaw) * ahead - np.sin(yaw) * left
+        y += np.sin(yaw) * ahead + np.cos(yaw) * left
+        yaw += turn
+        np.testing.assert_allclose([x, y], reached[:2], atol=1e-5)
+        np.testing.assert_allclose(np.sin(yaw - reached[2]), 0, atol=1e-5)
+
+
 def test_actions_made_of_states_add_up_to_them():
     block = BLOCKS["bridge_oxe"]
     rows = stored_rows(block)
