@@ -19,7 +19,7 @@ OPENVLA = "OpenVLA's oxe configuration"
 PEERS = "Octo's and OpenVLA's oxe configurations"
 UNIVLA = "UniVLA's oxe configuration"
 RATES = "control frequencies of RDT and LeRobot's Open X port"
-STATISTICS = "action statistics published with OpenVLA's 7B model; not measured here"
+STATISTICS = "action statistics published with OpenVLA's 7B model; unconfirmed"
 UNCONFIRMED = "unconfirmed"
 
 XYZ, RPY, QUAT = "x y z", "roll pitch yaw", "qx qy qz qw"

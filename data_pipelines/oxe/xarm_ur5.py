@@ -9,7 +9,6 @@ from data_pipelines.oxe.block import (
     NATURAL,
     QUAT,
     RPY,
-    STATISTICS,
     UNCONFIRMED,
     XYZ,
     Depth,
@@ -56,7 +55,10 @@ UCSD_KITCHEN = block(
         "actions are poses in millimetres and degrees, and are scaled; peers take them for changes",
         "the end of an episode is a number of the action: left out",
     ),
-    sources={"action": f"{CATALOGUE}; {STATISTICS}", "gripper": _PEERS},
+    sources={
+        "action": f"{CATALOGUE}; units as a public converter of Octo's reading has them",
+        "gripper": _PEERS,
+    },
 )
 
 UCSD_PICK = block(
