@@ -14,6 +14,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines.errors import NonFiniteError, RecordError
 from data_pipelines.features import Features
 from data_pipelines.frame import FrameError, decode_rgb
+from data_pipelines.recipe import Recipe, Standard
 from farsighted_jax.core.spec import CameraSpec, DatasetSpec
 
 _ROLES = ("primary", "secondary", "wrist")
@@ -21,14 +22,15 @@ _PARSE_ERRORS = (DecodeError, KeyError, ValueError, TypeError, AttributeError, R
 
 
 class EpisodeParser:
-    """Reads the parts of an episode that a specification names, and no others."""
+    """Reads the parts of an episode that a specification or a recipe names, and no others."""
 
-    def __init__(self, features: Features, spec: DatasetSpec):
-        """Takes features that have passed `features.check_spec`."""
-        self.spec = spec
+    def __init__(self, features: Features, spec: DatasetSpec, recipe: Recipe | None = None):
+        """Takes features that have passed `features.check_spec`; without a recipe, all is just stored."""
+        self.spec, self.recipe = spec, recipe
         self._features = features
         names = [spec.action_key if spec.action else "", spec.state_key, spec.language_key]
-        self._numbers = [f"steps/{name}" for name in names if name] or [f"steps/{spec.cameras[0].rgb_key}"]
+        names = list(recipe.keys) if recipe else [name for name in names if name]
+        self._numbers = [f"steps/{name}" for name in names or [spec.cameras[0].rgb_key]]
         self._metadata = [key for key in features.serialized if key.startswith("episode_metadata/")]
 
     def parse(self, record: bytes) -> Mapping[str, Any]:
@@ -104,6 +106,8 @@ class Episode:
     __slots__ = (
         "index",
         "num_steps",
+        "_stored_steps",
+        "_steps",
         "actions",
         "states",
         "instruction",
@@ -135,11 +139,16 @@ class Episode:
         lengths = {key: len(values) for key, values in rows.items()}
         if len(set(lengths.values())) != 1:
             raise self._error(f"features differ in length: {lengths}")
-        self.num_steps = next(iter(lengths.values()))
-        self.actions = self._vector(rows, spec.action_key, spec.action.names) if spec.action else None
-        self.states = self._vector(rows, spec.state_key, spec.state_names) if spec.state_key else None
-        texts = rows[spec.language_key] if spec.language_key else ()
-        self.instruction = bytes(texts[0]) if len(texts) else b""
+        self._stored_steps = next(iter(lengths.values()))
+        standard = self._guarded(lambda: self._standard(rows), "its numbers")
+        self._steps, self.num_steps, self.instruction = (
+            standard.steps,
+            len(standard.steps),
+            standard.instruction,
+        )
+        names = spec.action.names if spec.action else ()
+        self.actions = self._finite(standard.action, spec.action_key, names)
+        self.states = self._finite(standard.state, spec.state_key, spec.state_names)
 
     def rgb_bytes(self, step: int, camera: str = "primary") -> bytes:
         """The encoded image of a step; b"" where the dataset lacks that camera."""
@@ -147,12 +156,13 @@ class Episode:
         return b"" if spec is None else bytes(self._column(spec.rgb_key)[self._checked(step)])
 
     def rgb(self, step: int, camera: str = "primary") -> np.ndarray:
-        """The image of a step as it is stored, uint8[H, W, 3]; RecordError if it cannot be decoded."""
+        """The image of a step as it is stored, uint8[H, W, 3] RGB; RecordError if it cannot be decoded."""
+        spec = self._camera(camera)
         try:
-            return decode_rgb(self.rgb_bytes(step, camera))
+            image_HWC = decode_rgb(self.rgb_bytes(step, camera))
         except FrameError as error:
-            spec = self._camera(camera)
             raise self.error(step, spec.rgb_key if spec else camera, str(error)) from error
+        return np.ascontiguousarray(image_HWC[..., ::-1]) if spec and spec.bgr else image_HWC
 
     def depth(self, step: int, camera: str = "primary") -> np.ndarray | None:
         """The stored depth map of a step.
@@ -198,19 +208,30 @@ class Episode:
             values = self._guarded(
                 lambda: self._parser.column(self._stored, self._record, key), f"key {key!r}"
             )
-            if len(values) != self.num_steps:
-                raise self._error(f"key {key!r}: {len(values)} steps, expected {self.num_steps}")
+            if len(values) != self._stored_steps:
+                raise self._error(f"key {key!r}: {len(values)} steps, expected {self._stored_steps}")
             self._columns[key] = values
         return self._columns[key]
 
     def _checked(self, step):
         if not 0 <= step < self.num_steps:
             raise IndexError(f"step {step} is not within 0..{self.num_steps - 1} of episode {self.index}")
-        return step
+        return self._steps[step]
 
-    def _vector(self, rows, key, names):
-        values = np.asarray(rows[key], np.float32)
-        if not np.isfinite(values).all():
+    def _standard(self, rows):
+        spec = self._parser.spec
+        if self._parser.recipe:
+            return self._parser.recipe.standard(rows, self._stored_steps)
+        texts = rows[spec.language_key] if spec.language_key else ()
+        return Standard(
+            steps=range(self._stored_steps),
+            action=np.asarray(rows[spec.action_key], np.float32) if spec.action else None,
+            state=np.asarray(rows[spec.state_key], np.float32) if spec.state_key else None,
+            instruction=bytes(texts[0]) if len(texts) else b"",
+        )
+
+    def _finite(self, values, key, names):
+        if values is not None and not np.isfinite(values).all():
             step, dimension = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
             name = f" ({names[dimension]})" if names else ""
             reason = f"dimension {dimension}{name} is {values[step, dimension]}, expected a finite number"

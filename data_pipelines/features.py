@@ -16,6 +16,7 @@ from tensorflow_datasets.core import features as tfds_features
 from tensorflow_datasets.core import utils as tfds_nesting
 
 from data_pipelines.errors import DatasetError
+from data_pipelines.recipe import Recipe
 from farsighted_jax.core.spec import DatasetSpec
 
 _PREFIX = "tensorflow_datasets.core.features."
@@ -71,20 +72,21 @@ def load_features(text: str, path: str) -> Features:
     return Features(leaves, serialized)
 
 
-def check_spec(features: Features, spec: DatasetSpec, dataset: str) -> None:
-    """Checks that every feature a specification names is there, as it says.
+def check_spec(features: Features, spec: DatasetSpec, dataset: str, recipe: Recipe | None = None) -> None:
+    """Checks that every feature a specification, or a recipe in its place, names is there, as it says.
 
     Raises:
       DatasetError: names dataset, key, what was expected and what was found.
     """
-    if spec.action is not None:
-        _check_vector(features, dataset, spec.action_key, spec.action.width)
-    if spec.state_key:
-        _check_vector(features, dataset, spec.state_key, len(spec.state_names) or None)
-    if spec.language_key:
-        leaf = _leaf(features, dataset, spec.language_key, "text")
-        if not isinstance(leaf, tfds_features.Tensor) or leaf.shape != () or leaf.np_dtype != np.object_:
-            raise _mismatch(dataset, spec.language_key, "text", leaf)
+    if recipe is not None:
+        _check_recipe(features, dataset, recipe)
+    else:
+        if spec.action is not None:
+            _check_vector(features, dataset, spec.action_key, spec.action.width)
+        if spec.state_key:
+            _check_vector(features, dataset, spec.state_key, len(spec.state_names) or None)
+        if spec.language_key:
+            _check_text(features, dataset, spec.language_key)
     for camera in spec.cameras:
         leaf = _leaf(features, dataset, camera.rgb_key, f"the rgb image of camera {camera.name!r}")
         if not isinstance(leaf, tfds_features.Image) or leaf.shape[-1] != 3 or leaf.np_dtype != np.uint8:
@@ -144,6 +146,29 @@ def _check_vector(features, dataset, key, width):
     numeric = isinstance(leaf, tfds_features.Tensor) and np.issubdtype(leaf.np_dtype, np.floating)
     if not numeric or len(leaf.shape) != 1 or (width and leaf.shape[0] != width):
         raise _mismatch(dataset, key, f"Tensor float[{width or 'I'}]", leaf)
+
+
+def _check_recipe(features, dataset, recipe):
+    for part in recipe.parts:
+        shape = (part.width,) if part.width else ()
+        leaf = _leaf(features, dataset, part.key, f"numbers {list(shape)}")
+        numeric = isinstance(leaf, tfds_features.Tensor) and leaf.np_dtype != np.object_
+        if not numeric or tuple(leaf.shape) != shape:
+            raise _mismatch(dataset, part.key, f"Tensor of numbers {list(shape)}", leaf)
+    for key in recipe.language:
+        if not recipe.codepoints:
+            _check_text(features, dataset, key)
+            continue
+        leaf = _leaf(features, dataset, key, "numbers of characters")
+        whole = isinstance(leaf, tfds_features.Tensor) and np.issubdtype(leaf.np_dtype, np.integer)
+        if not whole or len(leaf.shape) != 1:
+            raise _mismatch(dataset, key, "Tensor int[L], numbers of characters", leaf)
+
+
+def _check_text(features, dataset, key):
+    leaf = _leaf(features, dataset, key, "text")
+    if not isinstance(leaf, tfds_features.Tensor) or leaf.shape != () or leaf.np_dtype != np.object_:
+        raise _mismatch(dataset, key, "text", leaf)
 
 
 def _check_depth(features, dataset, key):

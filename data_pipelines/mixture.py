@@ -9,9 +9,13 @@ those before it, so a change of weights neither loses nor repeats anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
-from data_pipelines.oxe.mixtures import MIXTURES
+from etils import epath
+
+from data_pipelines.errors import DatasetError
+from data_pipelines.oxe.mixtures import MIXTURES, Mixture
 
 # Weights become whole numbers out of this many, so that counts are exact.
 RESOLUTION = 1_000_000
@@ -21,8 +25,15 @@ class MixtureError(ValueError):
     """A mixture that cannot be read; the message names the part."""
 
 
-def parse_mixture(text: str) -> dict[str, float]:
-    """Reads a mixture: a name of `MIXTURES`, one dataset, or "a:0.7,b:0.3".
+def parse_mixture(
+    text: str, directory: str | None = None, num_steps: Mapping[str, int] | None = None
+) -> dict[str, float]:
+    """Reads a mixture: a name of `MIXTURES`, one dataset, or "a:0.7,b?:0.3", of which b may be absent.
+
+    Args:
+      text: the mixture.
+      directory: folder of datasets, in which the optional ones are looked for; None: all count as there.
+      num_steps: dataset -> its steps, by which weights that count for each step are multiplied.
 
     Returns:
       Dataset name -> weight > 0; the weights sum to 1.
@@ -30,16 +41,47 @@ def parse_mixture(text: str) -> dict[str, float]:
     Raises:
       MixtureError: empty, a repeated dataset, or a weight that is no positive number.
     """
-    if text in MIXTURES:
-        return _shares(text, MIXTURES[text])
-    parts = []
+    named = MIXTURES.get(text) or _written(text)
+    weights = dict(named.weights)
+    if directory is not None:
+        for name in absent(directory, sorted(named.optional & set(weights))):
+            warnings.warn(
+                f"mixture {text!r}: optional dataset {name!r} is not in {directory!r}", stacklevel=2
+            )
+            del weights[name]
+    if named.per_step and num_steps is not None:
+        weights = {name: weight * num_steps[name] for name, weight in weights.items()}
+    return _shares(text, list(weights.items()))
+
+
+def absent(directory: str, names: Iterable[str]) -> list[str]:
+    """Datasets without a folder in a directory, local or remote."""
+    return [name for name in names if not (epath.Path(directory) / name).exists()]
+
+
+def check_present(text: str, directory: str, names: Sequence[str]) -> None:
+    """DatasetError naming the datasets of a mixture of several that are absent."""
+    missing = absent(directory, names) if len(names) > 1 else []
+    if missing:
+        raise DatasetError(
+            f"mixture {text!r}: no dataset folder in {directory!r} for {missing}; add them, or write the "
+            f"mixture without them or with '?' after the names of those that may be absent"
+        )
+
+
+def _written(text):
+    parts, optional = [], set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, separator, weight = part.partition(":")
+        name, separator, weight = (piece.strip() for piece in part.partition(":"))
+        if name.endswith("?"):
+            name = name.removesuffix("?")
+            optional.add(name)
         try:
-            parts.append((name.strip(), float(weight) if separator else 1.0))
+            parts.append((name, float(weight) if separator else 1.0))
         except ValueError as error:
             raise MixtureError(f"mixture {text!r}: weight {weight!r} of {name!r} is not a number") from error
-    return _shares(text, parts)
+    _shares(text, parts)
+    return Mixture(dict(parts), "as written", frozenset(optional), per_step=False)
 
 
 def _shares(text, parts):

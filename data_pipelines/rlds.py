@@ -42,8 +42,9 @@ def open_split(
       name: dataset name, the folder below `directory`.
       split: a split that the dataset has, or a slice of one by episodes:
         "train[:90%]", "train[90%:]", "train[:5]".
-      spec: meaning of the features; by default dataset_spec.json beside
-        dataset_info.json, else the registry's.
+      spec: meaning of the features as they are stored; by default
+        dataset_spec.json beside dataset_info.json, else the registry's block,
+        which may say too how they become actions and state.
       version: e.g. "1.0.0"; the newest if None.
       on_corrupt: "strict" raises at the first damaged record; "skip" leaves it
         out and counts it, up to `split.MAX_SKIPPED` of the split.
@@ -60,8 +61,10 @@ def open_split(
     files = dataset_info.split_files(folder, base)
     features_text = dataset_info.read_text(folder, "features.json")
     features = load_features(features_text, os.path.join(folder, "features.json"))
-    spec = spec or stored_spec(folder) or registry.spec_for(name)
-    check_spec(features, spec, name)
+    spec, recipe = spec or stored_spec(folder), None
+    if spec is None:
+        spec, recipe = registry.spec_for(name), registry.recipe_for(name, os.path.basename(folder))
+    check_spec(features, spec, name, recipe)
     indexes, stats = record_index.load_or_build(folder, base, files.names, files.file_format, cache_dir)
     _check_counts(folder, files, indexes, on_corrupt)
     paths = [os.path.join(folder, shard) for shard in files.names]
@@ -71,7 +74,7 @@ def open_split(
         split=split,
         directory=folder,
         records=RecordFiles(paths, indexes, files.counts, files.file_format),
-        parser=EpisodeParser(features, spec),
+        parser=EpisodeParser(features, spec, recipe),
         episodes=dataset_info.resolve_range(split, bounds, sum(files.counts)),
         on_corrupt=on_corrupt,
         content=_content(name, files, indexes, stats, features_text),
@@ -98,7 +101,9 @@ class RldsSplit(EpisodeSplit):
 
     def __init__(self, *, spec, name, split, directory, records, parser, episodes, on_corrupt, content):
         """Use `open_split`."""
-        meaning = json.dumps(spec_lib.to_dict(spec), sort_keys=True)
+        meaning = [json.dumps(spec_lib.to_dict(spec), sort_keys=True)]
+        if parser.recipe:
+            meaning.append(parser.recipe.identity)
         super().__init__(
             spec=spec,
             name=name,
@@ -108,7 +113,7 @@ class RldsSplit(EpisodeSplit):
             episodes=episodes,
             num_whole=len(records),
             on_corrupt=on_corrupt,
-            content=(content, meaning),
+            content=(content, *meaning),
         )
         self._records, self._parser = records, parser
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import threading
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,8 +73,12 @@ def open_stream(
     _check_division(batch_size, process_index, process_count, settings.windows_per_episode)
     # Readers are threads already; OpenCV's own pool would fight them for the cores.
     cv2.setNumThreads(0)
-    schedule = mixture.checked_schedule(schedule or [(0, mixture.parse_mixture(settings.mixture))])
-    names = mixture.dataset_names(schedule)
+    if schedule:
+        schedule = mixture.checked_schedule(schedule)
+        names = mixture.dataset_names(schedule)
+    else:
+        names = tuple(mixture.parse_mixture(settings.mixture, settings.dir))
+    mixture.check_present(settings.mixture, settings.dir, names)
     for name, _ in settings.dataset_offsets_s:
         check_choice("data.dataset_offsets_s", name, names)
     splits = [
@@ -93,6 +98,9 @@ def open_stream(
     for name, split in zip(names, splits, strict=True):
         source, measured[name] = open_source(split, settings, train, with_depth, given.get(name))
         sources.append(source)
+    if not schedule:
+        num_steps = {name: int(source.lengths.sum()) for name, source in zip(names, sources, strict=True)}
+        schedule = mixture.checked_schedule([(0, _weights(settings, num_steps))])
     instructions = _instructions(settings)
     assembler = Assembler(
         sources,
@@ -294,6 +302,13 @@ def _check_division(batch_size, process_index, process_count, windows_per_episod
             f"batch_size {batch_size} is not a positive multiple of {process_count} host(s) times "
             f"{windows_per_episode} window(s) per episode"
         )
+
+
+def _weights(settings, num_steps):
+    with warnings.catch_warnings():
+        # Absent datasets have been told of.
+        warnings.simplefilter("ignore")
+        return mixture.parse_mixture(settings.mixture, settings.dir, num_steps)
 
 
 def _instructions(settings):

@@ -71,6 +71,7 @@ NUMPY_ONLY = {
     "farsighted_jax.core.spec",
     "farsighted_jax.core.normalization",
     "farsighted_jax.core.config",
+    "farsighted_jax.core.rotations",
     "farsighted_jax.core.dims",
 }
 VISIBLE_TO_DATA = NUMPY_ONLY - {"farsighted_jax.core.dims"}

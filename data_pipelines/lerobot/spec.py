@@ -64,6 +64,8 @@ def check_spec(info: Info, spec: DatasetSpec) -> None:
         feature = _feature(info, spec, camera.rgb_key)
         if feature["dtype"] not in IMAGE_DTYPES:
             raise _mismatch(spec, camera.rgb_key, f"a feature of dtype {IMAGE_DTYPES}", feature)
+        if camera.bgr:
+            raise _mismatch(spec, camera.rgb_key, "bgr false: films of LeRobot datasets are read as they are")
         if camera.depth_key:
             raise _mismatch(spec, camera.depth_key, "no depth_key: depth of LeRobot datasets is not read")
     if spec.hz != info.fps:

@@ -1,31 +1,50 @@
 """BridgeData V2: WidowX 250 in toy kitchens, teleoperated at 5 Hz."""
 
-from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
+from data_pipelines.oxe.block import NATURAL, OPENVLA, RPY, XYZ, block, columns, gripper, hand, rpy, xyz
 
-BRIDGE_DATASET = DatasetSpec(
-    name="bridge_dataset",
-    hz=5.0,
-    cameras=(
-        CameraSpec("primary", rgb_key="observation/image_0"),
-        CameraSpec("secondary", rgb_key="observation/image_1"),
+_WALKE = "Walke et al., 2023"
+_STATE = "observation/state"
+
+BRIDGE_DATASET = block(
+    "bridge_dataset",
+    "WidowX 250",
+    5.0,
+    {"primary": "image_0", "secondary": "image_1"},
+    action=(hand("action", 7), gripper("action", 7, 6)),
+    state=columns(_STATE, 7, f"{XYZ} {RPY} gripper"),
+    versions=("1.0.0",),
+    defects=(
+        "actions are commands, as stored; Octo and OpenVLA put the changes of the state in their place "
+        "and leave out the first step, whose action is zero",
     ),
-    action=ActionSpec(
-        names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
-        units=("m", "m", "m", "rad", "rad", "rad", "1"),
-        groups=("translation",) * 3 + ("rotation",) * 3 + ("gripper",),
-        delta=(True,) * 6 + (False,),
-        frame="base",
-        rotation="rpy",
-        hz=5.0,
-        gripper_open=1.0,
-        gripper_closed=0.0,
-    ),
-    action_key="action",
-    state_key="observation/state",
-    state_names=("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
-    language_key="language_instruction",
-    source=(
+    note=(
         "Walke et al., 2023 (BridgeData V2, CC BY 4.0); actions are changes of the end-effector pose in the "
         "robot's base frame, as are the differences of the state; gripper 1 = open"
     ),
+    sources={"features": "features.json of version 1.0.0", "action": _WALKE, "frame": _WALKE, "hz": _WALKE},
 )
+
+BRIDGE_ORIG = BRIDGE_DATASET.named("bridge_orig", "the name that OpenVLA gives bridge_dataset")
+
+BRIDGE_OXE = block(
+    "bridge_oxe",
+    "WidowX 250",
+    5.0,
+    {"primary": "image"},
+    action=(
+        xyz(_STATE, 7, form="change"),
+        rpy(_STATE, 7, 3, form="turn"),
+        gripper("action/open_gripper", 0, dtype="bool"),
+    ),
+    state=columns(_STATE, 7, f"{XYZ} {RPY} gripper"),
+    language=NATURAL,
+    skip_first=1,
+    defects=(
+        "Open X's own copy, called bridge there; OpenVLA and UniVLA rename it",
+        "the first step's action is zero: that step is left out",
+        "actions are made of the states that were reached, as peers do",
+    ),
+    sources={"action": OPENVLA, "frame": _WALKE, "hz": _WALKE},
+)
+
+BLOCKS = (BRIDGE_DATASET, BRIDGE_ORIG, BRIDGE_OXE)

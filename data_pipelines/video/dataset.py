@@ -264,7 +264,7 @@ def _derived(folder, name, videos):
 
 
 def _checked(spec, folder):
-    more = [camera.name for camera in spec.cameras if camera.name != "primary" or camera.depth_key]
+    more = [c.name for c in spec.cameras if c.name != "primary" or c.depth_key or c.bgr]
     if spec.action or spec.state_key or more:
         raise DatasetError(
             f"{folder / SPEC}: videos have one camera 'primary' without depth, no action and no state_key; "

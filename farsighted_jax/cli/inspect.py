@@ -38,7 +38,7 @@ def data_report(config, max_episodes: int | None = None) -> dict[str, Any]:
 
     data = config.data
     datasets = {}
-    for name in dataset_names([(0, parse_mixture(data.mixture))]):
+    for name in dataset_names([(0, parse_mixture(data.mixture, data.dir))]):
         split = open_split(
             data.dir, name, data.split, on_corrupt=data.on_corrupt, cache_dir=data.cache_dir or None
         )

@@ -95,7 +95,7 @@ def run(
     rows = batch_size or model.run.config.eval.batch_size
     rows = -(-rows // len(devices)) * len(devices)
     folders = []
-    for name in parse_mixture(mixture or data.mixture):
+    for name in parse_mixture(mixture or data.mixture, data_dir or data.dir):
         opened = model.open_split(data_dir or data.dir, name, split)
         shards = num_shards or -(-opened.num_episodes // EPISODES_PER_SHARD)
         folders.append(

@@ -132,7 +132,10 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
       DatasetError: a dataset without specification.
     """
     if folder is None:
-        specs = {name: spec_of(config.data.dir, name) for name in parse_mixture(config.data.mixture)}
+        specs = {
+            name: spec_of(config.data.dir, name)
+            for name in parse_mixture(config.data.mixture, config.data.dir)
+        }
     else:
         found = map(dataset_spec, json.loads(_read(folder, SPECS_DOCUMENT, "specifications of its datasets")))
         specs = {spec.name: spec for spec in found}

@@ -140,7 +140,7 @@ def _splits(model, flags) -> Iterator:
     from data_pipelines.mixture import parse_mixture
 
     data = model.run.config.data
-    for name in parse_mixture(flags.mixture or data.mixture):
+    for name in parse_mixture(flags.mixture or data.mixture, flags.data or data.dir):
         yield model.open_split(flags.data or data.dir, name, flags.split)
 
 

@@ -108,7 +108,7 @@ def _opened(data, splits):
             raise TextFeatureError(f"--split {split!r} is a slice; expected whole splits, such as 'train'")
     return [
         open_split(data.dir, name, split, on_corrupt=data.on_corrupt, cache_dir=data.cache_dir or None)
-        for name in parse_mixture(data.mixture)
+        for name in parse_mixture(data.mixture, data.dir)
         for split in splits or split_names(Place(data.dir, name))
     ]
 

@@ -83,6 +83,7 @@ class CameraSpec:
       depth_unit_m: metres a stored depth unit (0.001 for uint16 millimetres).
       depth_max_m: stored values beyond it (and 0) count as not measured.
       rotate_180: whether the stored image is upside down.
+      bgr: whether the stored image has red and blue exchanged.
     """
 
     name: str
@@ -91,6 +92,7 @@ class CameraSpec:
     depth_unit_m: float = 1.0
     depth_max_m: float = 10.0
     rotate_180: bool = False
+    bgr: bool = False
 
     def __post_init__(self):
         _one_of("CameraSpec.name", self.name, ("primary", "secondary", "wrist"))
@@ -143,8 +145,16 @@ class DatasetSpec:
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """A specification as plain dicts, lists, strings and numbers."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    """A specification as plain dicts, lists, strings and numbers.
+
+    `CameraSpec.bgr` came later and stands there only where it is True, so that a digest of a
+    specification without it is what it was.
+    """
+    values = json.loads(json.dumps(dataclasses.asdict(spec)))
+    for camera in (values, *values.get("cameras", ())):
+        if camera.get("bgr") is False:
+            del camera["bgr"]
+    return values
 
 
 def dataset_spec(values: Mapping[str, Any]) -> DatasetSpec:

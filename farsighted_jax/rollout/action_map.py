@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from farsighted_jax.core.rotations import FORMS, converted
 from farsighted_jax.core.spec import ActionSpec
 from farsighted_jax.rollout.conventions import Controller, Gripper, gripper
 from farsighted_jax.rollout.environment import RolloutError
-from farsighted_jax.rollout.rotations import FORMS, converted
 
 HAND = ("translation", "rotation", "gripper")
 # All arms here stand upright: the axes of their bases are the world's.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from farsighted_jax.core.rotations import axis_angle_from_quat, matrix_from_quat, rpy_from_matrix, xyzw
 from farsighted_jax.core.spec import CameraSpec
-from farsighted_jax.rollout.rotations import axis_angle_from_quat, matrix_from_quat, rpy_from_matrix, xyzw
 
 
 class Gripper(NamedTuple):

@@ -2,15 +2,19 @@ import collections
 
 import pytest
 
+from data_pipelines.errors import DatasetError
 from data_pipelines.mixture import (
     Interleave,
     MixtureError,
+    check_present,
     checked_schedule,
     continued,
     dataset_names,
     parse_mixture,
 )
 from data_pipelines.oxe.mixtures import MIXTURES
+from data_pipelines.oxe.registry import BLOCKS
+from data_pipelines.stream import open_stream
 
 WEIGHTS = {"a": 0.5, "b": 0.2, "c": 0.29, "d": 0.01}
 
@@ -97,3 +101,34 @@ def test_continuing():
 def test_schedules_start_at_zero_and_increase(steps):
     with pytest.raises(MixtureError, match="increasing"):
         checked_schedule([(step, {"a": 1.0}) for step in steps])
+
+
+def test_named_mixtures_are_registered_and_their_weights_have_a_source():
+    assert set(MIXTURES) >= {"octo_magic_soup", "oxe_magic_soup_plus", "omni_magic_soup_plus_plus", "lam"}
+    for name, named in MIXTURES.items():
+        assert not set(named.weights) - set(BLOCKS), name
+        assert named.source and named.optional <= set(named.weights)
+    sizes = [len(MIXTURES[name].weights) for name in ("octo_rtx", "octo_magic_soup", "oxe_magic_soup_plus")]
+    assert sizes == [11, 25, 27]
+    assert (
+        len(MIXTURES["octo_full"].weights) == 50 and len(MIXTURES["omni_magic_soup_plus_plus"].weights) == 33
+    )
+    franka = MIXTURES["octo_rtx_franka"].weights
+    assert len(franka) == 11 + 18 - 4 and franka["taco_play"] == 2.0
+
+
+def test_peers_weights_count_for_each_step():
+    shares = parse_mixture("bridge_rt_1", num_steps={"bridge_orig": 30, "fractal20220817_data": 10})
+    assert shares == {"bridge_orig": 0.75, "fractal20220817_data": 0.25}
+    assert parse_mixture("a:3,b:1", num_steps={"a": 1, "b": 9}) == {"a": 0.75, "b": 0.25}
+
+
+def test_an_absent_dataset_is_an_error_unless_it_is_optional(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.warns(UserWarning, match="optional dataset 'b' is not in"):
+        assert parse_mixture("a:1,b?:3", str(tmp_path)) == {"a": 1.0}
+    assert parse_mixture("a:1,b?:3") == {"a": 0.25, "b": 0.75}
+    check_present("a,b?", str(tmp_path), ["a"])
+    data = {"dir": str(tmp_path), "mixture": "a,b,c", "split": "train", "resolution": 8, "offsets_s": [0.1]}
+    with pytest.raises(DatasetError, match=r"mixture 'a,b,c': no dataset folder in .* for \['b', 'c'\]"):
+        open_stream(data, batch_size=2, seed=0)

@@ -9,6 +9,7 @@ from rlds_writer import episode_steps, write_rlds
 
 from data_pipelines import sampler
 from data_pipelines.mixture import continued
+from data_pipelines.oxe.mixtures import MIXTURES, Mixture
 from data_pipelines.stream import open_stream
 from data_pipelines.trajectory import KeyframeError
 from farsighted_jax.core.batch import check
@@ -369,3 +370,13 @@ def test_real_episodes(bridge_dir, tmp_path):
     assert sum(int(b["frame_valid"].all(1).sum()) for b in stream.epoch()) == 119
     validation = open_stream(settings | {"split": "val"}, batch_size=8, seed=0, train=False)
     assert sum(int(b["frame_valid"].all(1).sum()) for b in validation.epoch()) == 21
+
+
+def test_weights_for_each_step_and_optional_datasets(root, monkeypatch):
+    sized = Mixture({"one": 1.0, "three": 2.0, "gone": 1.0}, "a test", frozenset({"gone"}))
+    monkeypatch.setitem(MIXTURES, "sized", sized)
+    with pytest.warns(UserWarning, match="optional dataset 'gone'") as told:
+        stream = open_stream(config(root, mixture="sized"), batch_size=4, seed=0)
+    assert len(told) == 1 and stream.names == ("one", "three")
+    ones = sum(LENGTHS)
+    assert stream.schedule == ((0, {"one": ones / (ones + 30), "three": 30 / (ones + 30)}),)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from farsighted_jax.rollout import rotations
-from farsighted_jax.rollout.rotations import FORMS, converted
+from farsighted_jax.core import rotations
+from farsighted_jax.core.rotations import FORMS, converted
 
 # Small and large angles, half a turn about each axis, none, and the hand of LIBERO at its first step.
 TURNS = np.concatenate(
