@@ -1,6 +1,7 @@
 """The whole policy: stages equal one pass, what is missing has no influence, gradients go where they may."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +178,7 @@ def test_vision_queries_start_from_the_patch_of_the_present_frame_that_they_pred
     """In a transformer that adds nothing yet, each patch's hidden state depends on that patch alone."""
     seen = observation()
 
+    @functools.partial(jax.jit, static_argnums=1)
     def hidden(seen, vision_from_frame):
         policy = dataclasses.replace(
             POLICY, depth=0, vision_from_frame=vision_from_frame, num_keypoints=0, residual=False

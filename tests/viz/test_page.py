@@ -65,7 +65,7 @@ def test_page_escapes_all_text_and_is_self_contained(tmp_path):
 
 def test_page_refuses_what_is_no_png_and_ragged_tables(tmp_path):
     (tmp_path / "a.png").write_text("text")
-    with pytest.raises(ValueError, match=r"a\.png.*not a PNG"):
+    with pytest.raises(ValueError, match=r"a\.png.*neither a PNG nor a WebP"):
         write_page(tmp_path / "p.html", "t", [Section("s", pictures=[Picture(tmp_path / "a.png", "c")])])
     with pytest.raises(ValueError, match="'losses'.*expected 2"):
         write_page(tmp_path / "p.html", "t", [Section("s", tables=[Table("losses", ("a", "b"), [("1",)])])])
