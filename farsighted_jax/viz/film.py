@@ -42,10 +42,11 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Pat
     return path
 
 
-def animation(path: str | Path, film: str | Path) -> Path:
+def animation(path: str | Path, film: str | Path, scale: int = 2) -> Path:
     """Writes an mp4 as an animated WebP, which any browser shows in place of a picture; returns its path.
 
-    The codec that OpenCV has for mp4 is one that players know and most browsers do not.
+    The codec that OpenCV has for mp4 is one that players know and most browsers do not. A pixel becomes `scale`
+    by `scale` pixels.
 
     Raises:
       FilmError: the film cannot be read.
@@ -55,7 +56,8 @@ def animation(path: str | Path, film: str | Path) -> Path:
     capture = cv2.VideoCapture(str(film))
     frames, fps = [], capture.get(cv2.CAP_PROP_FPS)
     while (read := capture.read())[0]:
-        frames.append(Image.fromarray(np.ascontiguousarray(read[1][..., ::-1])))
+        frame_HWC = np.ascontiguousarray(read[1][..., ::-1])
+        frames.append(Image.fromarray(frame_HWC.repeat(scale, axis=0).repeat(scale, axis=1)))
     capture.release()
     if not frames:
         raise FilmError(f"{film}: no frame can be read")
