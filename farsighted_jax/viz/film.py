@@ -45,8 +45,8 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> Pat
 def animation(path: str | Path, film: str | Path, scale: int = 2) -> Path:
     """Writes an mp4 as an animated WebP, which any browser shows in place of a picture; returns its path.
 
-    The codec that OpenCV has for mp4 is one that players know and most browsers do not. A pixel becomes `scale`
-    by `scale` pixels.
+    The codec that OpenCV has for mp4 is one that players know and most browsers do not. A pixel becomes
+    `scale` by `scale` pixels.
 
     Raises:
       FilmError: the film cannot be read.
