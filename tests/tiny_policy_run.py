@@ -33,7 +33,7 @@ def policy_config(data_dir):
     config.data.dir, config.data.cache_dir, config.data.mixture = str(data_dir), str(data_dir), "tiny"
     config.data.resolution, config.data.offsets_s = 16, (0.2, 0.4)
     config.data.cameras, config.data.history_s = ("primary", "wrist"), (0.4,)
-    config.data.text_length, config.data.windows_per_episode = 8, 3
+    config.data.text_length = 8
     config.model.depth_input, config.model.unroll = "fuse", 1
     config.flow.num_steps = 2
     return config

@@ -33,7 +33,11 @@ J, M = 4, 7
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    return write_policy_run(tmp_path_factory.mktemp("policy"))
+    def change(config):
+        # More than a release's example has rows.
+        config.data.windows_per_episode = 3
+
+    return write_policy_run(tmp_path_factory.mktemp("policy"), change)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def run_folder(place):
         config.model.depth_input, config.data.cameras, config.data.history_s = "none", ("primary",), ()
         config.model.num_keypoints, config.model.action_context = 0, True
         config.data.text_tokenizer = str(place / "tokenizer.json")
-        config.eval.evaluators, config.eval.batch_size = ("action_error",), 3
+        config.eval.evaluators, config.eval.batch_size = ("action_error",), 2
         text_features.run(config, place / "features", report=lambda line: None)
         config.data.text_features = str(place / "features")
 
@@ -68,7 +68,7 @@ def test_a_release_runs_the_encoder_whose_vectors_it_was_trained_on(published, p
 
 def test_it_acts_as_the_run_does_on_its_vectors(published, run_folder):
     run, released = read_run(run_folder), read_run(published.folder)
-    batch = stream_for(run.config, batch_size=3, train=False, statistics=run.statistics).batch(0)
+    batch = stream_for(run.config, batch_size=2, train=False, statistics=run.statistics).batch(0)
     assert run.task.pretrained_shapes() == {} and np.abs(batch["text_vector"]).max() > 0.1
     expected, found = (
         np.asarray(LatentPolicy(each.task, each.params).actions(batch, jax.random.key(0)))
