@@ -94,7 +94,7 @@ def _policy(config, flags):
     config_lib.check_choice("task", config.task, ("policy_finetune",))
     lam = frozen_lam(config_lib.load(f"{flags.lam}:{config.model.variant}"))
     # A robot arm with a gripper and a state; no dataset is opened.
-    task = policy_task(config, lam, {BRIDGE_DATASET.name: BRIDGE_DATASET})
+    task = policy_task(config, lam, {BRIDGE_DATASET.name: BRIDGE_DATASET.spec})
     result = policy.run(
         task,
         policy_zeros(config, task),

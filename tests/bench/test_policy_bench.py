@@ -19,19 +19,18 @@ from farsighted_jax.policy.task import policy_task
 @pytest.fixture(scope="module")
 def tiny():
     """Task and zeros of a policy smaller than any that is shipped, for the compiler's sake."""
-    patch = pytest.MonkeyPatch()
-    sizes = {"width": 8, "num_heads": 2}
-    patch.setitem(lam_model.VARIANTS, "tiny", {**sizes, "encoder_depth": 1, "decoder_depth": 1})
-    patch.setitem(policy_model.VARIANTS, "tiny", {**sizes, "depth": 1, "head_depth": 2})
-    data = ["data.resolution=16", "data.offsets_s=(0.2,0.4)"]
-    lam = config_lib.load(
-        "configs/lam_pretrain.py:tiny", [*data, "model.num_slots=2", "model.num_keypoints=0"]
-    )
-    own = ["data.cameras=('primary',)", "flow.num_steps=3", "model.unroll=1", "model.text_encoder="]
-    config = config_lib.load("configs/policy_finetune.py:tiny", [*data, *own])
-    task = policy_task(config, frozen_lam(lam), {BRIDGE_DATASET.name: BRIDGE_DATASET})
-    yield task, policy_zeros(config, task)
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = {"width": 8, "num_heads": 2}
+        patch.setitem(lam_model.VARIANTS, "tiny", {**sizes, "encoder_depth": 1, "decoder_depth": 1})
+        patch.setitem(policy_model.VARIANTS, "tiny", {**sizes, "depth": 1, "head_depth": 2})
+        data = ["data.resolution=16", "data.offsets_s=(0.2,0.4)"]
+        lam = config_lib.load(
+            "configs/lam_pretrain.py:tiny", [*data, "model.num_slots=2", "model.num_keypoints=0"]
+        )
+        own = ["data.cameras=('primary',)", "flow.num_steps=3", "model.unroll=1", "model.text_encoder="]
+        config = config_lib.load("configs/policy_finetune.py:tiny", [*data, *own])
+        task = policy_task(config, frozen_lam(lam), {BRIDGE_DATASET.name: BRIDGE_DATASET.spec})
+        yield task, policy_zeros(config, task)
 
 
 @pytest.fixture(scope="module")

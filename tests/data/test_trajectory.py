@@ -138,5 +138,5 @@ def test_gripper_gets_our_polarity_and_nothing_else_changes():
     found = oriented(np.array([[0.3, -1.0, 0.0], [0.4, 1.0, 2.0]], np.float32), spec)
     np.testing.assert_allclose(found, [[0.3, 1.0, 0.0], [0.4, 0.0, -1.0]], rtol=1e-6)
     bridge = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
-    np.testing.assert_array_equal(oriented(bridge, BRIDGE_DATASET.action), bridge)
+    np.testing.assert_array_equal(oriented(bridge, BRIDGE_DATASET.spec.action), bridge)
     np.testing.assert_allclose(as_stored(found, spec), [[0.3, -1.0, 0.0], [0.4, 1.0, 2.0]], rtol=1e-6)
