@@ -87,7 +87,7 @@ class Episode:
     distractor_TM: np.ndarray
 
 
-def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
+def render_episode(level: str, split: str, seed: int, index: int, num_steps: int = 0) -> Episode:
     """Renders episode `index` of a split.
 
     Args:
@@ -95,14 +95,15 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
       split: "train" or "val"; decides the texture families.
       seed: of the whole dataset.
       index: of the episode; its content does not depend on any other.
+      num_steps: of the episode; 0 for the level's own.
 
     Raises:
       ValueError: an unknown level or split.
     """
-    scene = _scene(level, split, seed, index)
+    scene = _scene(level, split, seed, index, num_steps)
     size = LEVELS[level]
     rgb, depth = [], []
-    for step in range(size.num_steps):
+    for step in range(len(scene.position_TM)):
         moving = [dataclasses.replace(scene.actor, center=scene.position_TM[step])]
         if size.has_distractor:
             moving.append(dataclasses.replace(scene.distractor, center=scene.distractor_TM[step]))
@@ -124,13 +125,13 @@ def render_episode(level: str, split: str, seed: int, index: int) -> Episode:
     )
 
 
-def actor_path(level: str, split: str, seed: int, index: int) -> np.ndarray:
+def actor_path(level: str, split: str, seed: int, index: int, num_steps: int = 0) -> np.ndarray:
     """`Episode.position_TM` of an episode that is not rendered.
 
     Raises:
       ValueError: an unknown level or split.
     """
-    return _scene(level, split, seed, index).position_TM.astype(np.float32)
+    return _scene(level, split, seed, index, num_steps).position_TM.astype(np.float32)
 
 
 def instruction(level: str, index: int) -> str:
@@ -155,13 +156,14 @@ class _Scene(NamedTuple):
     shake_TM: np.ndarray
 
 
-def _scene(level, split, seed, index):
+def _scene(level, split, seed, index, num_steps):
     if level not in LEVELS or split not in TEXTURE_FAMILIES:
         raise ValueError(
             f"no synthetic level {level!r}, split {split!r}; "
             f"levels: {sorted(LEVELS)}, splits: {sorted(TEXTURE_FAMILIES)}"
         )
     size = LEVELS[level]
+    size = dataclasses.replace(size, num_steps=num_steps or size.num_steps)
     rng = np.random.default_rng([seed, list(TEXTURE_FAMILIES).index(split), index])
     families = TEXTURE_FAMILIES[split]
     ground = _Ground(_Texture.draw(rng, families, contrast=0.15, cycles=(1.5, 4.0)), slope=-0.6)

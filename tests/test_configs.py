@@ -17,6 +17,7 @@ from farsighted_jax.lam.frozen import LAM, frozen_lam
 from farsighted_jax.lam.model import VARIANTS
 from farsighted_jax.policy.model import VARIANTS as POLICY_VARIANTS
 from farsighted_jax.policy.task import policy_task
+from farsighted_jax.rollout.simulators import SIMULATORS
 from farsighted_jax.sharding.mesh import make_mesh
 from farsighted_jax.sharding.rules import DEFAULT_RULES, state_shardings
 from farsighted_jax.train import state as train_state
@@ -28,12 +29,15 @@ GOLDEN = Path(__file__).parent / "golden" / "configs.json"
 COMPARISONS = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("compare_*.py"))
 POLICIES = ("policy_pretrain", "policy_finetune")
 DEMO = ("lam", "pretrain", "finetune", "cloner")
+MT50 = "configs/metaworld_mt50.py"
+MT50_STAGES = ("lam", "pretrain", "finetune", "scratch")
 REFERENCES = sorted(
     [f"configs/lam_pretrain.py:{variant}" for variant in VARIANTS]
     + ["configs/lam_synthetic_hard.py", "configs/smoke.py"]
     + [f"{file}:{variant}" for file in COMPARISONS for variant in read(str(ROOT / file)).variants]
     + [f"configs/{name}.py:{variant}" for name in POLICIES for variant in POLICY_VARIANTS]
     + [f"configs/metaworld_demo.py:{stage}" for stage in DEMO]
+    + [f"{MT50}:{stage}{options}" for stage in MT50_STAGES for options in ("", "+wrist+ten_minutes")]
 )
 
 
@@ -45,6 +49,9 @@ def task_of(config):
     """The task; that of a policy on Bridge, with a LAM of its variant and clips that nobody has trained."""
     if config.task == "lam":
         return task_for(config)
+    if "wrist" in config.data.cameras:
+        spec = SIMULATORS["metaworld"].dataset_spec("metaworld_clean", config.data.cameras)
+        return policy_task(config, frozen_lam(load(f"{MT50}:lam+ten_minutes")), {spec.name: spec})
     lam = load(f"configs/lam_pretrain.py:{config.model.variant}")
     lam.data.offsets_s, lam.model.depth_input = config.data.offsets_s, config.model.depth_input
     lam.data.resolution, lam.model.patch = config.data.resolution, config.model.patch

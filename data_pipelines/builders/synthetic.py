@@ -33,8 +33,8 @@ def dataset_name(level: str) -> str:
     return f"synthetic_{level}"
 
 
-def dataset_spec(level: str) -> DatasetSpec:
-    """The specification that is written beside the records."""
+def dataset_spec(level: str, name: str = "", *, video: bool = False) -> DatasetSpec:
+    """The specification that is written beside the records; `video` without the actions, which are there."""
     action = ActionSpec(
         names=synthetic.ACTION_NAMES,
         units=("px", "px"),
@@ -46,10 +46,10 @@ def dataset_spec(level: str) -> DatasetSpec:
     )
     camera = CameraSpec("primary", "observation/image", "observation/depth", DEPTH_UNIT_M, depth_max_m=10.0)
     return DatasetSpec(
-        name=dataset_name(level),
+        name=name or dataset_name(level),
         hz=synthetic.HZ,
         cameras=(camera,),
-        action=action,
+        action=None if video else action,
         state_key="observation/state",
         state_names=("actor_x", "actor_y"),
         language_key="language_instruction",
@@ -65,9 +65,12 @@ def write_dataset(
     num_val: int,
     seed: int = 0,
     file_format: str = "array_record",
+    name: str = "",
+    video: bool = False,
+    num_steps: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Writes `<directory>/synthetic_<level>/1.0.0`, unless the same data stand there already.
+    """Writes `<directory>/<name>/1.0.0`, unless the same data stand there already.
 
     Args:
       directory: folder of datasets.
@@ -76,6 +79,9 @@ def write_dataset(
       num_val: episodes of the split "val".
       seed: of all episodes.
       file_format: one of `FILE_FORMATS`.
+      name: of the dataset; synthetic_<level> by default.
+      video: its specification knows no actions.
+      num_steps: of every episode; 0 for the level's own.
       progress: gets one line before the work starts.
 
     Returns:
@@ -89,8 +95,11 @@ def write_dataset(
             f"level {level!r} and file format {file_format!r} must be among "
             f"{sorted(synthetic.LEVELS)} and {FILE_FORMATS}"
         )
-    folder = Path(directory) / dataset_name(level) / VERSION
+    name = name or dataset_name(level)
+    folder = Path(directory) / name / VERSION
     recipe = {"level": level, "num_train": num_train, "num_val": num_val, "seed": seed, "format": file_format}
+    recipe |= {"video": True} if video else {}
+    recipe |= {"num_steps": num_steps} if num_steps else {}
     recipe_path = folder / RECIPE
     if recipe_path.exists():
         found = json.loads(recipe_path.read_text(encoding="utf-8"))
@@ -98,17 +107,19 @@ def write_dataset(
             return folder
         raise ValueError(f"{folder} holds other data: its recipe is {found}, expected {recipe}")
     if progress:
-        progress(f"writing {num_train} + {num_val} episodes of {dataset_name(level)} to {folder}")
+        progress(f"writing {num_train} + {num_val} episodes of {name} to {folder}")
     builder = _Builder(
         level,
         {"train": num_train, "val": num_val},
         seed,
+        name,
+        num_steps,
         data_dir=str(directory),
         file_format=file_format,
     )
     builder.download_and_prepare()
     (folder / "dataset_spec.json").write_text(
-        json.dumps(to_dict(dataset_spec(level)), indent=2) + "\n", encoding="utf-8"
+        json.dumps(to_dict(dataset_spec(level, name, video=video)), indent=2) + "\n", encoding="utf-8"
     )
     recipe_path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -135,7 +146,9 @@ def true_motion(folder: str | os.PathLike, split: str) -> Callable[[dict[str, np
             if episode < 0:
                 continue
             if episode not in positions:
-                positions[episode] = synthetic.actor_path(recipe["level"], split, recipe["seed"], episode)
+                positions[episode] = synthetic.actor_path(
+                    recipe["level"], split, recipe["seed"], episode, recipe.get("num_steps", 0)
+                )
             moved[row] = positions[episode][steps_BT[row]]
         return np.where(batch["frame_valid"][:, 1:, None], moved[:, 1:] - moved[:, :1], 0)
 
@@ -152,6 +165,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{split}", type=int, help=text)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--file-format", choices=FILE_FORMATS, default="array_record")
+    parser.add_argument("--name", default="", help="of the dataset (default: synthetic_LEVEL)")
+    parser.add_argument("--steps", type=int, default=0, help="of every episode (default: the level's own)")
+    parser.add_argument("--video", action="store_true", help="its specification knows no actions")
     flags = parser.parse_args(argv)
     default = LONG if flags.level == "long" else NUM_EPISODES
     folder = write_dataset(
@@ -161,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_val=default["val"] if flags.val is None else flags.val,
         seed=flags.seed,
         file_format=flags.file_format,
+        name=flags.name,
+        video=flags.video,
+        num_steps=flags.steps,
         progress=print,
     )
     print(f"dataset: {folder}")
@@ -171,9 +190,12 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, level: str, num_episodes: dict[str, int], seed: int, **kwargs):
+    def __init__(
+        self, level: str, num_episodes: dict[str, int], seed: int, name: str, num_steps: int, **kwargs
+    ):
         self._level, self._num_episodes, self._seed = level, num_episodes, seed
-        self.name = dataset_name(level)
+        self._num_steps = num_steps
+        self.name = name
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -209,7 +231,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         for index in range(self._num_episodes[split]):
-            episode = synthetic.render_episode(self._level, split, self._seed, index)
+            episode = synthetic.render_episode(self._level, split, self._seed, index, self._num_steps)
             yield index, _example(episode, synthetic.instruction(self._level, index), index)
 
 

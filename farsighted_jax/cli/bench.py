@@ -125,6 +125,9 @@ def _table(comparison, flags):
 
     def evaluate(folder):
         result = evaluate_run(folder)
+        rollout = json.loads((folder / "config.json").read_text(encoding="utf-8"))["eval"].get("rollout")
+        if rollout:
+            result["closed_loop"] = closed_loop(folder, rollout)
         # The next cell has shapes of its own; what was compiled would only fill the memory.
         jax.clear_caches()
         return result
@@ -133,6 +136,18 @@ def _table(comparison, flags):
     table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate, known=known)
     _draw(Path(flags.out) / "table.png", table)
     return table
+
+
+def closed_loop(folder: Path, options: Sequence[str]) -> dict:
+    """What `farsighted rollout run` finds of a run's policy; its release and episodes stay with the run."""
+    from farsighted_jax.cli import rollout
+    from farsighted_jax.cli.publish import publish
+
+    release, out = folder / "release", folder / "closed_loop"
+    if not release.exists():
+        publish(folder, release)
+    rollout.main(["run", "--policy", str(release), *options, "--out", str(out)])
+    return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
 def _known(path):

@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--zero-noise", action="store_true", help="the flow starts from zero, not from noise")
     parser.add_argument(
+        "--controllers",
+        nargs="+",
+        choices=CONTROLLERS,
+        default=CONTROLLERS,
+        help="who acts (default: all, the expert where the simulator has one)",
+    )
+    parser.add_argument(
         "--perturb",
         nargs="+",
         default=[],
@@ -118,7 +125,7 @@ def run(flags: argparse.Namespace, policy: Any, digest: str, report=print) -> di
         "max_steps": steps if len(set(steps.values())) > 1 else next(iter(steps.values())),
     }
     _check_folder(out, about)
-    controllers = [name for name in CONTROLLERS if name != "expert" or simulator.has_expert]
+    controllers = [name for name in flags.controllers if name != "expert" or simulator.has_expert]
     wanted = {_key(episode): episode for episode in _episodes(flags, tasks, controllers)}
     there = {_key_of(line) for line in _read_lines(out)}
     if there:
@@ -297,7 +304,7 @@ def _key_of(line):
 
 def _table(results: Mapping[str, Any]) -> Sequence[str]:
     lines, there = [], [name for name in CONTROLLERS if name in results]
-    for task in sorted(results["policy"]["tasks"]):
+    for task in sorted(results[there[0]]["tasks"]):
         rates = ", ".join(f"{name} {_told(results[name]['tasks'][task])}" for name in there)
         lines.append(f"  {task}: {rates}")
     return [*lines, "  all: " + ", ".join(f"{name} {_told(results[name])}" for name in there)]

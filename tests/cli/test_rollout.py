@@ -180,6 +180,7 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
 def test_a_policy_in_real_time_is_told_what_is_executed_and_perturbations_are_named(tmp_path):
     policy = Reacher()
     more = "--episodes 1 --max-steps 6 --execute 2 --latency 1 --real-time --perturb light camera".split()
+    more += ["--controllers", "policy"]
     results = rollout_run.run(run_flags(tmp_path, *more), policy, "d1")
     assert (results["latency"], results["real_time"], results["execute"]) == (1, True, 2)
     # The two environments are asked in one batch, in step with each other.
@@ -191,6 +192,7 @@ def test_a_policy_in_real_time_is_told_what_is_executed_and_perturbations_are_na
     assert results["settings"]["perturbations"] == ["camera", "light"]
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
     assert {tuple(line["perturbations"]) for line in lines} == {("camera", "light")}
+    assert {line["controller"] for line in lines} == {"policy"} and "expert" not in results
     with pytest.raises(RolloutError, match=r"no perturbation.s. \['fog'\], only \['camera', 'light', 'tex"):
         rollout_run.run(run_flags(tmp_path, "--perturb", "fog"), policy, "d1")
 

@@ -131,3 +131,18 @@ def test_other_data_in_the_folder_are_refused(written):
     write_dataset(written, "easy", num_train=6, num_val=2)
     with pytest.raises(ValueError, match="holds other data.*num_train"):
         write_dataset(written, "easy", num_train=7, num_val=2)
+
+
+def test_video_has_no_actions_and_episodes_may_be_longer_than_the_levels(tmp_path):
+    from data_pipelines.builders import synthetic as builder
+
+    options = {"num_train": 2, "num_val": 1, "name": "films", "video": True, "num_steps": 20}
+    folder = builder.write_dataset(tmp_path, "circle", **options)
+    assert folder == tmp_path / "films" / "1.0.0"
+    split = open_split(tmp_path, "films", "train")
+    assert split.spec.action is None and split.spec.name == "films"
+    want = synthetic.render_episode("circle", "train", 0, 1, 20)
+    assert len(want.rgb_THWC) == 20
+    np.testing.assert_array_equal(split.episode(1).rgb(19), want.rgb_THWC[19])
+    with pytest.raises(ValueError, match="holds other data"):
+        builder.write_dataset(tmp_path, "circle", **options | {"video": False})
