@@ -42,7 +42,7 @@ def test_every_variant_starts_from_what_it_can_use(planned):
     for name, (config, runs) in planned.items():
         by_key = {place.name.partition("-")[0]: from_json(to_json(stage)) for place, stage in runs.items()}
         lam = frozen_lam(by_key["lam"]) if "lam" in by_key else None
-        specs = {config.data.mixture: dataset_spec(config.data.mixture.removeprefix("synthetic_"))}
+        specs = {"circle_demos_100": dataset_spec("circle", "circle_demos_100")}
         task, before = (policy_task(each, lam, specs) for each in (config, by_key["init"]))
         assert "action" in task.model.layout.groups, name
         assert ("action" in before.model.layout.groups) is name.startswith("no_lam"), name
@@ -68,9 +68,12 @@ def test_video_is_seen_whole_and_labels_only_in_part(planned):
     for name, (config, runs) in planned.items():
         for place, stage in runs.items():
             labelled = place.name.startswith("init-") and name.startswith("no_lam")
-            assert stage.data.split == (config.data.split if labelled else "train"), (name, place)
-    shares = [planned[name][0].data.split for name in ("full", "full_10", "full_1")]
-    assert shares == ["train[:200]", "train[:20]", "train[:2]"]
+            mixture = config.data.mixture if labelled else "synthetic_circle"
+            assert (stage.data.mixture, stage.data.split) == (mixture, "train"), (name, place)
+    for name, number in {"full": 100, "full_10": 10, "full_1": 1}.items():
+        labelled = planned[name.replace("full", "no_lam")][0].data.mixture
+        assert labelled == f"circle_demos_{number}"
+        assert planned[name][0].data.mixture == f"{labelled}:0.5,synthetic_circle:0.5"
 
 
 @pytest.mark.parametrize(
