@@ -26,9 +26,9 @@ is the longest: after a third of it the plan is still so poor that all of it tog
   .._10, .._1   10 and 1 % of the actions: ten demonstrations and one. These are all that no_lam sees
 
 Finetuning trains jointly: half of its samples are demonstrations, half are video, which goes on teaching the
-next keyframe and the plan; from one demonstration alone the plan is unlearnt (top-1 46 -> 28 %). Actions always
-see the plan: with plan.dropout = 0.5 half of the samples teach them to read the scene instead, and of one scene
-there is nothing to be learnt that holds in another.
+next keyframe and the plan; from one demonstration alone the plan is unlearnt (top-1 from 46 to 28 %). Actions
+always see the plan: with plan.dropout = 0.5 half of the samples teach them to read the scene instead, and one
+scene teaches nothing that holds in another.
 
 The robot's state is not read: where the actor is has to be seen, by an image encoder that is trained along in
 every variant (the frozen tokens of a LAM of 400 steps limit what a policy can learn; see configs/README.md).
