@@ -14,16 +14,13 @@
 set -euo pipefail
 
 out="" option="" demonstrations=50 episodes=10 resolution=224 cameras=(primary) tasks=(all)
-control=0 dry=0 train=() rollout=()
+control=0 dry=0 quick=0 train=() rollout=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --ten-minutes) option+="+ten_minutes" demonstrations=25 episodes=2 resolution=96 out="${out:-runs/mt50-ten-minutes}" ;;
     --wrist) option+="+wrist" cameras=(primary wrist) ;;
     --control) control=1 ;;
-    --quick)
-      demonstrations=1 episodes=1
-      train=(--config.total_steps=4 --config.batch_size=4 --config.eval.batch_size=4)
-      rollout=(--max-steps 8) ;;
+    --quick) quick=1 ;;
     --tasks) read -ra tasks <<<"${2:?--tasks needs names}"; shift ;;
     --out) out="${2:?--out needs a folder}"; shift ;;
     --dry-run) dry=1 ;;
@@ -32,6 +29,11 @@ while [ $# -gt 0 ]; do
   shift
 done
 out="${out:-runs/mt50}"
+if [ "$quick" = 1 ]; then
+  demonstrations=1 episodes=1
+  train=(--config.total_steps=4 --config.batch_size=4 --config.eval.batch_size=4)
+  rollout=(--max-steps 8)
+fi
 
 if [ "$dry" = 0 ]; then
   source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" build,plot,convert,sim
