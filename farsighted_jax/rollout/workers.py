@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,14 @@ _environment: Environment | None = None
 
 def _start(name, settings):
     global _environment
+    # A pool's workers outlive a parent that is killed, and would wait for work for ever.
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
     _environment = make_environment(name, settings)
+
+
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
 
 
 def _record(job, options):

@@ -4,7 +4,10 @@ import argparse
 import ctypes.util
 import importlib.util
 import json
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -96,6 +99,34 @@ def test_an_interrupted_recording_goes_on_and_another_is_refused(tmp_path, capsy
     (tmp_path / "metaworld_clean" / "1.0.0" / "recording.json").unlink()
     assert main(line(tmp_path)) == 1
     assert "unfinished recording that differs: variant is noisy, expected clean" in capsys.readouterr().err
+
+
+@simulator
+def test_workers_end_with_the_command_that_is_killed(tmp_path):
+    command = [sys.executable, "-m", "farsighted_jax.cli.main", *line(tmp_path, "--episodes", "50")]
+    recording = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: list(tmp_path.glob(".*/*.npz")))
+        children = Path(f"/proc/{recording.pid}/task/{recording.pid}/children").read_text().split()
+    finally:
+        recording.kill()
+        recording.wait()
+    until(lambda: not any(is_alive(pid) for pid in children))
+    assert children
+
+
+def until(done, timeout_s=60.0):
+    end = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_unknown_tasks_and_cameras_are_named(tmp_path, capsys):
