@@ -9,6 +9,7 @@ import numpy as np
 
 from data_pipelines.depth_noise import disturbed_depth
 from data_pipelines.episode import Episode
+from data_pipelines.episode_cache import EpisodeCache
 from data_pipelines.frame import (
     Augmentation,
     FrameError,
@@ -30,9 +31,9 @@ FRAME_FIELDS = (
 class FrameWriter:
     """Decodes, prepares and writes single frames; safe to use from threads."""
 
-    def __init__(self, preprocessing: Preprocessing, depth_noise: float):
-        """Takes what to do to each image, and see `StreamSettings.depth_noise`."""
-        self._preprocessing, self._depth_noise = preprocessing, depth_noise
+    def __init__(self, preprocessing: Preprocessing, depth_noise: float, cache: EpisodeCache):
+        """Takes what to do to each image, see `StreamSettings.depth_noise`, and what decodes."""
+        self._preprocessing, self._depth_noise, self._cache = preprocessing, depth_noise, cache
 
     def write(
         self,
@@ -59,7 +60,7 @@ class FrameWriter:
         """
         key = camera.rgb_key
         try:
-            image_HWC = episode.rgb(step, camera.name)
+            image_HWC = self._cache.rgb(source.split, episode, step, camera.name)
             for name, draw in (("rgb", augmentation), ("plain_rgb", Augmentation())):
                 if name in out:
                     prepare_rgb(
@@ -76,7 +77,7 @@ class FrameWriter:
             raise episode.error(step, key, str(error)) from error
 
     def _write_depth(self, out, source, episode, step, camera, augmentation):
-        stored_HW = episode.depth(step, camera.name)
+        stored_HW = self._cache.depth(source.split, episode, step, camera.name)
         clean = prepare_depth(stored_HW, camera, self._preprocessing, augmentation=augmentation)
         made = {"depth": clean}
         if "sensed_depth" in out:
