@@ -115,7 +115,7 @@ for memory_mb in (12.0, 512.0):
         most = max(most, resident_mb())
         if step == 80:
             break
-    print(most - before)
+    print(most - before, stream.memory["kept_mb"])
 """
 
 
@@ -124,7 +124,8 @@ def test_resident_memory_stays_within_the_budget(tmp_path):
     write_rlds(tmp_path, lengths={"train": (100,) * 16}, size=(64, 64))
     command = [sys.executable, "-c", GROWTH, str(tmp_path)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    small, large = (float(line) for line in output.split())
+    (small, little), (large, much) = (map(float, line.split()) for line in output.splitlines())
     # All of it takes 20 MB as records and 20 MB as decoded frames.
-    assert small < 12 + 6
-    assert large > 22
+    assert little <= 12 and small < 12 + 6
+    # The budget is what held it back.
+    assert much > 30 and large > small + 5
