@@ -102,7 +102,7 @@ def test_an_epoch_gives_its_memory_back(root):
 GROWTH = """
 import sys
 from data_pipelines.stream import open_stream
-from farsighted_jax.bench.data import resident_mb
+from data_pipelines.reading_rate import resident_mb
 settings = {"dir": sys.argv[1], "mixture": "tiny", "split": "train"}
 settings |= {"resolution": 16, "offsets_s": (0.2, 0.4)}
 streams = []
