@@ -116,8 +116,8 @@ def beside_tf_data(
     split = open_split(settings.dir, name, settings.split, cache_dir=settings.cache_dir or None)
     if others or not list(Path(split.directory).glob("*.tfrecord-*")):
         raise BenchError(
-            f"data.mixture is {settings.mixture!r}; expected one RLDS dataset of TFRecord files, which are all "
-            "that a plain tf.data pipeline reads"
+            f"data.mixture is {settings.mixture!r}; expected one RLDS dataset of TFRecord files, which "
+            "is all that a plain tf.data pipeline reads"
         )
     rate = {"seconds": seconds}
     ours = {"batch_size": batch_size, "readers": readers, "prefetch": prefetch, **rate}
