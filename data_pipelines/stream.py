@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import threading
 import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +20,7 @@ from data_pipelines.episode_cache import MB, EpisodeCache, plan
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
+from data_pipelines.left_out import LeftOut
 from data_pipelines.prefetch import read_ahead
 from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
@@ -188,33 +187,19 @@ class Stream:
             name: _fingerprint(source, self.text_features) for name, source in sources.items()
         }
         self.fingerprint = _digest(self.fingerprints)
-        self._unread, self._lock = {name: Counter() for name in sources}, threading.Lock()
+        epochs = dict(zip(sources, self._sampler.epochs, strict=True))
+        self._left_out = LeftOut(sources, self._windows, epochs, statistics)
 
     @property
     def counts(self) -> dict[str, Any]:
         """What was left out and why: per dataset at opening, frames since then; and texts (if read) cut."""
-        with self._lock:
-            unread = {name: dict(found) for name, found in self._unread.items()}
-        total = sum(sum(found.values()) for found in unread.values())
-        counts: dict[str, Any] = {"unread_frames": total}
-        if self._assembler.instructions:
-            counts |= self._assembler.instructions.counts
-        for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
-            lengths, windows = source.lengths, self._windows[name]
-            skipped = self.statistics[name]["num_skipped"]
-            counts[name] = {
-                "episodes": len(lengths),
-                "windows": int(windows.sum()),
-                "episodes_skipped": skipped,
-                "episodes_skipped_for": self.statistics[name]["skipped"],
-                "episodes_empty": int((lengths == 0).sum()) - skipped,
-                "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
-                "episodes_left_out_of_groups": epochs.num_left_out,
-                "unread_frames_for": unread[name],
-            }
-            if not source.seen.all():
-                counts[name]["episodes_with_actions"] = int(source.seen.sum())
-        return counts
+        counts = self._left_out.counts()
+        return counts | (self._assembler.instructions.counts if self._assembler.instructions else {})
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was damaged until now, under "data/" for logs; 0 with on_corrupt="strict"."""
+        return self._left_out.metrics()
 
     @property
     def memory(self) -> dict[str, Any]:
@@ -308,8 +293,7 @@ class Stream:
                 augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
             unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
             if unread:
-                with self._lock:
-                    self._unread[self.names[row_ids[0]]] += unread
+                self._left_out.add_unread(self.names[row_ids[0]], unread)
         return batch
 
     def _draws(self, sample):
