@@ -47,7 +47,7 @@ def get_config(arg=None):
             "batch_size": BATCH_SIZES[variant],
             "init": "",  # run folder for a warm start
             "data": {
-                "dir": "data",  # folder of RLDS datasets, local or gs://
+                "dir": "data",  # folder of RLDS datasets, local, https:// or gs://
                 "mixture": "bridge_dataset",
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px

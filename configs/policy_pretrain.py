@@ -36,7 +36,7 @@ def get_config(arg=None):
             "lam": "",  # run folder of the latent action model; "": that of `init`
             "init": "",  # run folder for a warm start: every parameter that both have is taken
             "data": {
-                "dir": "data",  # folder of RLDS datasets, local or gs://
+                "dir": "data",  # folder of RLDS datasets, local, https:// or gs://
                 "mixture": "bridge_dataset",
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px; as the LAM's
