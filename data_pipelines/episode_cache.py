@@ -20,6 +20,8 @@ from data_pipelines.split import AnyEpisode, EpisodeSplit
 from farsighted_jax.core.config import ConfigError
 
 MB = 2**20
+# Batches in the hands of who reads them: a step's own, and two on their way to the device.
+IN_USE = 3
 
 
 class EpisodeCache:
@@ -111,15 +113,14 @@ def plan(memory_mb: float, batch_bytes: int, prefetch: int) -> tuple[int, int]:
       Batches read ahead, at least one; bytes left for an `EpisodeCache`.
 
     Raises:
-      ConfigError: not even one batch fits beside the one in use.
+      ConfigError: not even one batch fits beside those in use.
     """
     budget = int(memory_mb * MB)
-    # One more is in the caller's hands.
-    fitting = budget // batch_bytes - 1
+    fitting = budget // batch_bytes - IN_USE
     if fitting < 1:
         raise ConfigError(
-            f"configuration key 'data.memory_mb' is {memory_mb:g}, but one batch ahead of the one in use "
-            f"takes {2 * batch_bytes / MB:.0f} MB; expected more, or a smaller batch_size"
+            f"configuration key 'data.memory_mb' is {memory_mb:g}, but one batch ahead of {IN_USE} in use "
+            f"takes {(IN_USE + 1) * batch_bytes / MB:.0f} MB; expected more, or a smaller batch_size"
         )
     prefetch = min(prefetch, fitting)
-    return prefetch, budget - (prefetch + 1) * batch_bytes
+    return prefetch, budget - (prefetch + IN_USE) * batch_bytes

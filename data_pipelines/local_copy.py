@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from concurrent import futures
@@ -38,18 +39,27 @@ def local_folder(folder: str, names: Sequence[str], cache_dir: str | os.PathLike
 def _copy(uri: str, target: Path) -> None:
     try:
         size, time = remote.size_and_time(uri)
-        if target.exists() and (target.stat().st_size, target.stat().st_mtime_ns) == (size, time):
+        if _is_copy(target, size, time):
             return
         # Named after what it is a part of: of a file that has changed, nothing is used.
         part = target.with_name(f"{target.name}.{size}-{time}.part")
         source = remote.open_file(uri)
         with open(part, "ab") as file:
+            # Two processes of one machine may want it.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_copy(target, size, time):
+                return
             while (offset := file.tell()) < size:
                 data = source.read_at(offset, min(PART_BYTES, size - offset))
                 if not data:
                     raise RemoteError(f"{uri}: ends at byte {offset}, expected {size} bytes")
                 file.write(data)
-        os.utime(part, ns=(time, time))
-        os.replace(part, target)
+            file.flush()
+            os.utime(part, ns=(time, time))
+            os.replace(part, target)
     except OSError as error:
         raise DatasetError(f"{uri}: cannot be copied to {target}: {error}") from error
+
+
+def _is_copy(target, size, time):
+    return target.exists() and (target.stat().st_size, target.stat().st_mtime_ns) == (size, time)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from pathlib import Path
@@ -29,6 +30,8 @@ FORMAT = "array_record"
 OPTIONS = "group_size:1,uncompressed"
 RECEIPT = "mirror.json"
 
+# Where files are that have to be on disk before they can be read, while they are being copied.
+_FETCHED = ".fetched"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
@@ -122,6 +125,7 @@ class _Mirror:
 
     def finish(self, info, splits, features_text) -> None:
         """Writes what makes the shards a dataset."""
+        shutil.rmtree(self.folder / _FETCHED, ignore_errors=True)
         if remote.path_of(os.path.join(self.source, SPEC)).exists():
             text = dataset_info.read_text(self.source, SPEC)
             write_atomically(self.folder / SPEC, text.encode())
@@ -145,7 +149,7 @@ class _Mirror:
         """Payloads of a shard of the source, checked, with images resized if that is wanted."""
         folder, name = self.source, files.names[shard]
         if is_remote(folder) and files.file_format == FORMAT:
-            folder = local_copy.local_folder(folder, [name])
+            folder = local_copy.local_folder(folder, [name], self.folder / _FETCHED)
         path = os.path.join(folder, name)
         index = records.scan(path, files.file_format)
         if index.count != files.counts[shard]:
@@ -155,6 +159,8 @@ class _Mirror:
         for number in range(index.count):
             record = source.read(number)
             yield self.resizer.resized(record, f"{path}: record {number}") if self.resizer else record
+        if folder != self.source:
+            os.unlink(path)
 
     def _receipt(self, target):
         try:

@@ -85,10 +85,10 @@ def test_what_readers_hold_is_left_free(root):
 
 
 def test_a_budget_is_divided_and_one_that_is_too_small_is_refused(root):
-    assert plan(100, 2**20, 8) == (8, 91 * 2**20)
-    assert plan(5, 2**20, 8) == (4, 0)
-    with pytest.raises(ConfigError, match="data.memory_mb' is 1.5, but one batch ahead .* takes 2 MB"):
-        plan(1.5, 2**20, 8)
+    assert plan(100, 2**20, 8) == (8, 89 * 2**20)
+    assert plan(5, 2**20, 8) == (2, 0)
+    with pytest.raises(ConfigError, match="data.memory_mb' is 3.5, but one batch ahead .* takes 4 MB"):
+        plan(3.5, 2**20, 8)
     with pytest.raises(ConfigError, match="data.memory_mb"):
         open_stream(config(root, memory_mb=1.0, resolution=224), batch_size=64, seed=0)
 

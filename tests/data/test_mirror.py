@@ -172,5 +172,7 @@ def test_from_a_web_server_by_the_command(tmp_path, file_format, monkeypatch, ca
     with range_server.serving(tmp_path / "far") as server:
         server.drop = 2
         assert main(["data", "mirror", f"{server.url}/tiny", str(tmp_path / "copy")]) == 0
-    assert str(tmp_path / "copy" / "tiny" / "1.0.0") in capsys.readouterr().out
+    folder = tmp_path / "copy" / "tiny" / "1.0.0"
+    assert str(folder) in capsys.readouterr().out
+    assert not (folder / ".fetched").exists() and not (tmp_path / "cache").exists()
     assert payloads(tmp_path / "copy") == payloads(tmp_path / "far")
