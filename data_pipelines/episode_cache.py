@@ -1,15 +1,16 @@
 """Episodes and decoded frames that are kept in memory within a budget, so that windows share the work.
 
 An episode is read, decompressed and parsed once for all of its windows, and a
-frame decoded once, as long as they fit. What is kept never changes a batch: a
-frame is kept as it is stored, before it is resized and augmented. Where not all
-fit, frames give way first, since an episode of the same bytes serves more
-windows, and of each kind the least recently used.
+frame decoded once, as long as they fit. What is kept never changes a batch.
+Where not all fit, that kind gives way whose bytes save less processor time, as
+measured while reading (a compressed record costs much, one that is only read
+little), and of each kind the least recently used.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -25,19 +26,20 @@ IN_USE = 3
 
 
 class EpisodeCache:
-    """Reads episodes and their frames, and keeps them; safe to use from threads.
+    """Reads episodes and makes frames, and keeps them; safe to use from threads.
 
     Attributes:
       hits: how often something was found that was kept.
-      misses: how often it had to be read or decoded.
+      misses: how often it had to be read or made.
     """
 
     def __init__(self, budget: int = 0):
         """Takes the bytes that may be kept; 0 keeps nothing."""
         self._budget, self._lock = budget, threading.Lock()
-        self._episodes: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._frames: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._episodes, self._frames = _Shelf(), _Shelf()
         self._num_bytes = self.hits = self.misses = self._largest = self._reading = 0
+        # Frames of an episode, for how often one of them is asked for.
+        self._steps, self._kinds = 0, set()
 
     @property
     def num_bytes(self) -> int:
@@ -53,39 +55,57 @@ class EpisodeCache:
     def clear(self) -> None:
         """Forgets everything."""
         with self._lock:
-            self._episodes.clear()
-            self._frames.clear()
+            self._episodes.items.clear()
+            self._frames.items.clear()
             self._num_bytes = 0
 
     def episode(self, split: EpisodeSplit, number: int) -> AnyEpisode:
         """An episode of a split; errors as `EpisodeSplit.episode`."""
         return self._found(self._episodes, (split.name, number), lambda: split.episode(number))
 
-    def rgb(self, split: EpisodeSplit, episode: AnyEpisode, step: int, camera: str) -> np.ndarray:
-        """A stored image, uint8[H, W, 3], not to be written to; errors as `AnyEpisode.rgb`."""
-        key = (split.name, episode.index, step, camera, "rgb")
-        return self._found(self._frames, key, lambda: episode.rgb(step, camera))
+    def frame(
+        self,
+        split: EpisodeSplit,
+        episode: AnyEpisode,
+        step: int,
+        kind: str,
+        make: Callable[[], np.ndarray],
+    ) -> np.ndarray:
+        """What `make` makes of a step, an array of its own that nobody writes to; its errors.
 
-    def depth(self, split: EpisodeSplit, episode: AnyEpisode, step: int, camera: str) -> np.ndarray:
-        """A stored depth map, float32[H, W], not to be written to; errors as `AnyEpisode.depth`."""
-        key = (split.name, episode.index, step, camera, "depth")
-        # A view would hold the depth of the whole episode.
-        return self._found(self._frames, key, lambda: episode.depth(step, camera).copy())
+        Args:
+          split: the dataset.
+          episode: one of its episodes.
+          step: of that.
+          kind: what is made: the same kind of a step is always the same.
+          make: makes it.
+        """
+        self._kinds.add((split.name, kind))
+        return self._found(self._frames, (split.name, episode.index, step, kind), make)
 
-    def _found(self, shelf: OrderedDict, key: Hashable, read: Callable[[], Any]) -> Any:
+    def _found(self, shelf: _Shelf, key: Hashable, read: Callable[[], Any]) -> Any:
         with self._lock:
-            if key in shelf:
-                shelf.move_to_end(key)
+            shelf.lookups += 1
+            if key in shelf.items:
+                shelf.items.move_to_end(key)
                 self.hits += 1
-                return shelf[key][0]
+                return shelf.items[key][0]
             self.misses += 1
+        begin = time.thread_time()
         value = read()
+        seconds = time.thread_time() - begin
         size = value.nbytes if isinstance(value, np.ndarray) else value.num_bytes
         with self._lock:
+            shelf.num_read, shelf.seconds, shelf.bytes = (
+                shelf.num_read + 1,
+                shelf.seconds + seconds,
+                shelf.bytes + size,
+            )
             if shelf is self._episodes:
                 self._largest = max(self._largest, size)
-            if key not in shelf and size <= self._room():
-                shelf[key] = value, size
+                self._steps += value.num_steps
+            if key not in shelf.items and size <= self._room():
+                shelf.items[key] = value, size
                 self._num_bytes += size
             self._shrink()
         return value
@@ -97,8 +117,32 @@ class EpisodeCache:
     def _shrink(self):
         room = max(self._room(), 0)
         while self._num_bytes > room:
-            _, (_, size) = (self._frames or self._episodes).popitem(last=False)
+            first, other = self._episodes.items, self._frames.items
+            if not self._frames_save_more():
+                first, other = other, first
+            _, (_, size) = (first or other).popitem(last=False)
             self._num_bytes -= size
+
+    def _frames_save_more(self):
+        """Whether a byte of frames saves more time than one of episodes, by its cost and its use."""
+        episodes, frames = self._episodes, self._frames
+        if not (episodes.bytes and frames.bytes):
+            return False
+        per_episode = max(1.0, self._steps / episodes.num_read * len(self._kinds))
+        return frames.saved() / per_episode > episodes.saved()
+
+
+class _Shelf:
+    """What is kept of one kind, the least recently used first, and what reading it has cost."""
+
+    def __init__(self):
+        self.items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.lookups = self.num_read = self.bytes = 0
+        self.seconds = 0.0
+
+    def saved(self) -> float:
+        """Seconds saved by a byte, times how often the kind is asked for."""
+        return self.seconds / self.bytes * self.lookups
 
 
 def plan(memory_mb: float, batch_bytes: int, prefetch: int) -> tuple[int, int]:
