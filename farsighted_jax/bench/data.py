@@ -87,7 +87,13 @@ def run(
 
 
 def beside_tf_data(
-    data_config: Mapping[str, Any], *, batch_size: int, seconds: float, readers: int, prefetch: int
+    data_config: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seconds: float,
+    readers: int,
+    prefetch: int,
+    warm_up: int = 10,
 ) -> dict[str, Any]:
     """Measures the reader and a plain tf.data pipeline of the same windows, each in a process of its own.
 
@@ -99,6 +105,7 @@ def beside_tf_data(
       seconds: how long each reads.
       readers: threads of the reader; tf.data takes as many as it sees fit.
       prefetch: batches that the reader reads ahead.
+      warm_up: batches that the reader reads before its time counts; tf.data, which keeps nothing, reads 10.
 
     Returns:
       For JSON: "reader" and "tf_data" as `reading_rate` gives them; "times" (frames a second of the reader
@@ -120,7 +127,7 @@ def beside_tf_data(
             "is all that a plain tf.data pipeline reads"
         )
     rate = {"seconds": seconds}
-    ours = {"batch_size": batch_size, "readers": readers, "prefetch": prefetch, **rate}
+    ours = {"batch_size": batch_size, "readers": readers, "prefetch": prefetch, "warm_up": warm_up, **rate}
     theirs = {
         "folder": split.directory,
         "split": split.split,

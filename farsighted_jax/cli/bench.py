@@ -40,6 +40,12 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="data: measure a plain tf.data pipeline of the same windows, too (needs the extra build)",
     )
+    parser.add_argument(
+        "--warm-up",
+        type=int,
+        default=10,
+        help="data: batches before time counts (default: 10); an epoch of them shows what memory gives",
+    )
     parser.add_argument("--steps", type=int, default=20, help="step, policy: time this many (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
@@ -69,6 +75,7 @@ def _data(config, flags):
         "seconds": flags.seconds,
         "readers": config.data.readers,
         "prefetch": config.data.prefetch,
+        "warm_up": flags.warm_up,
     }
     if flags.beside_tf_data:
         return data.beside_tf_data(config.data, **options)
