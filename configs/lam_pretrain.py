@@ -47,7 +47,7 @@ def get_config(arg=None):
             "batch_size": BATCH_SIZES[variant],
             "init": "",  # run folder for a warm start
             "data": {
-                "dir": "data",  # folder of RLDS datasets, local or gs://
+                "dir": "data",  # folder of RLDS datasets, local, https:// or gs://
                 "mixture": "bridge_dataset",
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px
@@ -68,6 +68,7 @@ def get_config(arg=None):
                 "normalization": "q01_q99",
                 "readers": 2 if tiny else 8,
                 "prefetch": 4 if tiny else 16,  # batches
+                "memory_mb": 1024.0 if tiny else 16384.0,  # of a host: batches ahead, data kept
             },
             "model": {
                 "variant": variant,

@@ -36,7 +36,7 @@ def get_config(arg=None):
             "lam": "",  # run folder of the latent action model; "": that of `init`
             "init": "",  # run folder for a warm start: every parameter that both have is taken
             "data": {
-                "dir": "data",  # folder of RLDS datasets, local or gs://
+                "dir": "data",  # folder of RLDS datasets, local, https:// or gs://
                 "mixture": "bridge_dataset",
                 "split": "train",
                 "resolution": 64 if tiny else 224,  # px; as the LAM's
@@ -65,6 +65,7 @@ def get_config(arg=None):
                 "normalization": "q01_q99",
                 "readers": 2 if tiny else 8,
                 "prefetch": 4 if tiny else 16,  # batches
+                "memory_mb": 1024.0 if tiny else 16384.0,  # of a host: batches ahead, data kept
             },
             "model": {
                 "variant": variant,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.episode_cache import EpisodeCache
 from data_pipelines.errors import RecordError
 from data_pipelines.frame import NO_AUGMENTATION, Augmentation, Preprocessing
 from data_pipelines.frame_writer import FRAME_FIELDS, FrameWriter
@@ -34,6 +35,7 @@ class Assembler:
         *,
         action_horizon: int,
         normalization: str,
+        cache: EpisodeCache,
         with_depth: bool,
         depth_noise: float = 0.0,
         plain_clip: bool = False,
@@ -43,7 +45,7 @@ class Assembler:
         """Takes the datasets in the order of their index in the mixture; None leaves out text or vectors."""
         self.instructions, self.text_features = instructions, text_features
         self._sources, self._size = tuple(sources), preprocessing.resolution
-        self._frames = FrameWriter(preprocessing, depth_noise)
+        self._cache, self._frames = cache, FrameWriter(preprocessing, depth_noise, cache)
         self._horizon, self._plain = action_horizon, plain_clip
         depths = {"depth": True, "sensed_depth": depth_noise, "plain_depth": plain_clip}
         self._depths = [name for name, wanted in depths.items() if with_depth and wanted]
@@ -129,7 +131,7 @@ class Assembler:
         window = keyframe_window(start, source.steps[scale], length, hz)
         strict = source.split.on_corrupt == "strict"
         try:
-            episode = source.split.episode(number)
+            episode = self._cache.episode(source.split, number)
         except RecordError as error:
             if strict:
                 raise

@@ -55,7 +55,7 @@ def find_datasets(path: str | os.PathLike) -> list[Place]:
       DatasetError: none; says what was looked for and what is there.
     """
     if is_remote(path):
-        raise DatasetError(f"{path}: datasets are looked for in local folders; copy it first")
+        raise DatasetError(f"{path}: expected a local folder; copy the dataset first: farsighted data mirror")
     folder = Path(path).resolve()
     if (folder / "dataset_info.json").is_file():
         return [Place(str(folder.parent.parent), folder.parent.name, folder.name)]

@@ -7,9 +7,8 @@ import json
 import os
 import re
 
-from etils import epath
-
 from data_pipelines.errors import DatasetError
+from data_pipelines.remote import path_of
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -37,9 +36,9 @@ def version_folder(directory: str, name: str, version: str | None) -> str:
     Raises:
       DatasetError: no such folder; the message names what was looked for and what is there.
     """
-    root = epath.Path(directory) / name
+    root = path_of(directory) / name
     if not root.exists():
-        beside = sorted(path.name for path in epath.Path(directory).iterdir()) if root.parent.exists() else []
+        beside = sorted(path.name for path in path_of(directory).iterdir()) if root.parent.exists() else []
         raise DatasetError(f"no dataset folder {os.fspath(root)!r}; beside it: {beside[:20]}")
     found = sorted(
         (path.name for path in root.iterdir() if _VERSION.fullmatch(path.name)),
@@ -53,7 +52,7 @@ def version_folder(directory: str, name: str, version: str | None) -> str:
 
 def read_text(folder: str, file_name: str) -> str:
     """Text of a file of the dataset; DatasetError if it is absent or no UTF-8."""
-    path = epath.Path(folder) / file_name
+    path = path_of(folder) / file_name
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -156,7 +155,7 @@ def _bound(text, count):
 
 
 def _check_presence(folder, split, names, family):
-    present = {path.name for path in epath.Path(folder).iterdir() if re.fullmatch(family, path.name)}
+    present = {path.name for path in path_of(folder).iterdir() if re.fullmatch(family, path.name)}
     missing, extra = sorted(set(names) - present), sorted(present - set(names))
     if missing or extra:
         found = [f"missing file(s) {missing}"] * bool(missing) + [f"extra file(s) {extra}"] * bool(extra)

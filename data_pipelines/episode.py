@@ -33,37 +33,50 @@ class EpisodeParser:
         self._numbers = [f"steps/{name}" for name in names or [spec.cameras[0].rgb_key]]
         self._metadata = [key for key in features.serialized if key.startswith("episode_metadata/")]
 
-    def parse(self, record: bytes) -> Mapping[str, Any]:
+    def parse(self, record: bytes) -> tf_example_pb2.Example:
         """The record's features, still encoded; TFDS's own parser would decode the record anew each time."""
-        return tf_example_pb2.Example.FromString(record).features.feature
+        return tf_example_pb2.Example.FromString(record)
 
-    def numbers(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    def numbers(self, example: tf_example_pb2.Example) -> Mapping[str, Any]:
         """Actions, states and instructions: key -> one row a step."""
+        stored = example.features.feature
         absent = [key for key in self._numbers if key not in stored]
         if absent:
             raise KeyError(f"the record lacks {absent}, which features.json declares")
         return {key.removeprefix("steps/"): self._rows(stored, key) for key in self._numbers}
 
-    def column(self, stored: Mapping[str, Any], record: bytes, key: str) -> Any:
+    def column(self, example: tf_example_pb2.Example, key: str) -> Any:
         """One image or depth feature: one encoded value or array a step."""
-        key = f"steps/{key}"
+        key, stored = f"steps/{key}", example.features.feature
         if key in stored:
             return self._values(stored[key], key)
         # Ragged features stand under names of their own.
-        return self._by_tfds(record, [key])[key]
+        return self._by_tfds(example, [key])[key]
 
-    def metadata(self, record: bytes) -> dict[str, Any]:
+    def metadata(self, example: tf_example_pb2.Example) -> dict[str, Any]:
         """The episode's own features by key."""
-        stored = self._by_tfds(record, self._metadata)
+        stored = self._by_tfds(example, self._metadata)
         return {key.removeprefix("episode_metadata/"): value for key, value in stored.items()}
+
+    def num_bytes(self, example: tf_example_pb2.Example, record_bytes: int) -> int:
+        """Memory of a parsed record, and of the columns that are made of it."""
+        features = example.features.feature
+        # Whole numbers are packed on disk.
+        whole = 8 * sum(len(feature.int64_list.value) for feature in features.values())
+        columns = sum(
+            4 * len(features[f"steps/{camera.depth_key}"].float_list.value)
+            for camera in self.spec.cameras
+            if f"steps/{camera.depth_key}" in features
+        )
+        return record_bytes + 2 * whole + columns
 
     def leaf(self, key: str) -> Any:
         """TFDS feature of a step feature."""
         return self._features.leaves[f"steps/{key}"]
 
-    def _by_tfds(self, record, keys):
+    def _by_tfds(self, example, keys):
         parser = ExampleParserNp({key: self._features.serialized[key] for key in keys})
-        stored = parser.parse_example(record)
+        stored = parser.parse_example(example.SerializeToString())
         absent = [key for key, values in stored.items() if values is None]
         if absent:
             raise KeyError(f"the record lacks {absent}, which features.json declares")
@@ -101,6 +114,7 @@ class Episode:
       actions: float32[L, M], or None for action-free video.
       states: float32[L, I], or None.
       instruction: instruction of the first step as stored, b"" if there is none.
+      num_bytes: memory that it holds, images not decoded.
     """
 
     __slots__ = (
@@ -111,9 +125,9 @@ class Episode:
         "actions",
         "states",
         "instruction",
+        "num_bytes",
         "_parser",
-        "_record",
-        "_stored",
+        "_example",
         "_place",
         "_columns",
     )
@@ -131,11 +145,12 @@ class Episode:
           RecordError: the record cannot be parsed, its features differ in
             length, or an action or state is NaN or Inf; names step, key and dimension.
         """
-        self._parser, self._record, self._place, self.index = parser, record, place, index
+        self._parser, self._place, self.index = parser, place, index
         self._columns: dict[str, Any] = {}
         spec = parser.spec
-        self._stored = self._guarded(lambda: parser.parse(record), "its numbers")
-        rows = self._guarded(lambda: parser.numbers(self._stored), "its numbers")
+        self._example = self._guarded(lambda: parser.parse(record), "its numbers")
+        self.num_bytes = parser.num_bytes(self._example, len(record))
+        rows = self._guarded(lambda: parser.numbers(self._example), "its numbers")
         lengths = {key: len(values) for key, values in rows.items()}
         if len(set(lengths.values())) != 1:
             raise self._error(f"features differ in length: {lengths}")
@@ -191,7 +206,7 @@ class Episode:
     @property
     def metadata(self) -> dict[str, Any]:
         """The episode's own features ("episode_metadata"), by key."""
-        return self._guarded(lambda: self._parser.metadata(self._record), "episode_metadata")
+        return self._guarded(lambda: self._parser.metadata(self._example), "episode_metadata")
 
     def error(self, step: int, key: str, reason: str) -> RecordError:
         """An error that names file, record, episode, step and key, for what is decoded elsewhere."""
@@ -205,9 +220,7 @@ class Episode:
 
     def _column(self, key):
         if key not in self._columns:
-            values = self._guarded(
-                lambda: self._parser.column(self._stored, self._record, key), f"key {key!r}"
-            )
+            values = self._guarded(lambda: self._parser.column(self._example, key), f"key {key!r}")
             if len(values) != self._stored_steps:
                 raise self._error(f"key {key!r}: {len(values)} steps, expected {self._stored_steps}")
             self._columns[key] = values

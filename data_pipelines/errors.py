@@ -7,6 +7,10 @@ class DatasetError(ValueError):
     """A dataset cannot be used as asked."""
 
 
+class RemoteError(DatasetError, OSError):
+    """A file or folder behind a URI cannot be had; the message names it."""
+
+
 class RecordError(DatasetError):
     """One record, or what it holds, is damaged.
 

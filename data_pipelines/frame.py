@@ -98,6 +98,29 @@ def decode_rgb(encoded: bytes) -> np.ndarray:
     return image_HWC
 
 
+def settled_rgb(image_HWC: np.ndarray, preprocessing: Preprocessing, rotate_180: bool = False) -> np.ndarray:
+    """What no augmentation changes of `prepare_rgb`: the image turned, and shrunk if the result is smaller.
+
+    `prepare_rgb` makes of this exactly what it makes of the image itself: a change of color and a shift
+    may change places, but a change of color and enlarging may not.
+
+    Args:
+      image_HWC: uint8[H, W, 3] RGB of any size.
+      preprocessing: what to do.
+      rotate_180: whether the stored image is upside down.
+
+    Returns:
+      uint8[h, w, 3], contiguous.
+
+    Raises:
+      FrameError: not uint8[H, W, 3].
+    """
+    size = preprocessing.resolution
+    if image_HWC.size > 3 * size * size:
+        return prepare_rgb(image_HWC, preprocessing, rotate_180=rotate_180)
+    return np.ascontiguousarray(image_HWC[::-1, ::-1] if rotate_180 else image_HWC)
+
+
 def prepare_rgb(
     image_HWC: np.ndarray,
     preprocessing: Preprocessing,

@@ -9,12 +9,14 @@ import numpy as np
 
 from data_pipelines.depth_noise import disturbed_depth
 from data_pipelines.episode import Episode
+from data_pipelines.episode_cache import EpisodeCache
 from data_pipelines.frame import (
     Augmentation,
     FrameError,
     Preprocessing,
     prepare_depth,
     prepare_rgb,
+    settled_rgb,
 )
 from data_pipelines.source import Source
 from farsighted_jax.core.normalization import normalize_depth
@@ -30,9 +32,9 @@ FRAME_FIELDS = (
 class FrameWriter:
     """Decodes, prepares and writes single frames; safe to use from threads."""
 
-    def __init__(self, preprocessing: Preprocessing, depth_noise: float):
-        """Takes what to do to each image, and see `StreamSettings.depth_noise`."""
-        self._preprocessing, self._depth_noise = preprocessing, depth_noise
+    def __init__(self, preprocessing: Preprocessing, depth_noise: float, cache: EpisodeCache):
+        """Takes what to do to each image, see `StreamSettings.depth_noise`, and what decodes."""
+        self._preprocessing, self._depth_noise, self._cache = preprocessing, depth_noise, cache
 
     def write(
         self,
@@ -59,24 +61,30 @@ class FrameWriter:
         """
         key = camera.rgb_key
         try:
-            image_HWC = episode.rgb(step, camera.name)
+            image_HWC = self._cache.frame(
+                source.split, episode, step, f"rgb {camera.name}", lambda: self._image(episode, step, camera)
+            )
             for name, draw in (("rgb", augmentation), ("plain_rgb", Augmentation())):
                 if name in out:
-                    prepare_rgb(
-                        image_HWC,
-                        self._preprocessing,
-                        rotate_180=camera.rotate_180,
-                        augmentation=draw,
-                        out=out[name],
-                    )
+                    prepare_rgb(image_HWC, self._preprocessing, augmentation=draw, out=out[name])
             if source.depth is not None and camera.depth_key:
                 key = camera.depth_key
                 self._write_depth(out, source, episode, step, camera, augmentation)
         except FrameError as error:
             raise episode.error(step, key, str(error)) from error
 
+    def _image(self, episode, step, camera):
+        return settled_rgb(episode.rgb(step, camera.name), self._preprocessing, camera.rotate_180)
+
     def _write_depth(self, out, source, episode, step, camera, augmentation):
-        stored_HW = episode.depth(step, camera.name)
+        # A view would hold the depth of the whole episode.
+        stored_HW = self._cache.frame(
+            source.split,
+            episode,
+            step,
+            f"depth {camera.name}",
+            lambda: episode.depth(step, camera.name).copy(),
+        )
         clean = prepare_depth(stored_HW, camera, self._preprocessing, augmentation=augmentation)
         made = {"depth": clean}
         if "sensed_depth" in out:

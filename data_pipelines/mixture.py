@@ -12,10 +12,9 @@ import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
-from etils import epath
-
 from data_pipelines.errors import DatasetError
 from data_pipelines.oxe.mixtures import MIXTURES, Mixture
+from data_pipelines.remote import path_of
 
 # Weights become whole numbers out of this many, so that counts are exact.
 RESOLUTION = 1_000_000
@@ -56,7 +55,7 @@ def parse_mixture(
 
 def absent(directory: str, names: Iterable[str]) -> list[str]:
     """Datasets without a folder in a directory, local or remote."""
-    return [name for name in names if not (epath.Path(directory) / name).exists()]
+    return [name for name in names if not (path_of(directory) / name).exists()]
 
 
 def check_present(text: str, directory: str, names: Sequence[str]) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+# How long closing, and the end of the process, wait for readers to finish what they are at.
+CLOSE_WAIT_S = 1.0
+EXIT_WAIT_S = 10.0
 
 
 class ReaderError(RuntimeError):
@@ -39,21 +44,26 @@ def read_ahead(
         for i in range(min(readers, prefetch))
     ]
 
-    def stop():
+    def stop(wait_s):
         window.close()
+        end = time.monotonic() + wait_s
         for thread in threads:
-            thread.join(timeout=1.0)
+            thread.join(timeout=max(0.0, end - time.monotonic()))
+
+    def stop_at_exit():
+        stop(EXIT_WAIT_S)
 
     # A thread inside a C++ library while the interpreter shuts down aborts the process.
-    atexit.register(stop)
+    atexit.register(stop_at_exit)
     for thread in threads:
         thread.start()
     try:
         while (result := window.take(timeout_s)) is not None:
             yield result
     finally:
-        stop()
-        atexit.unregister(stop)
+        stop(CLOSE_WAIT_S)
+        if not any(thread.is_alive() for thread in threads):
+            atexit.unregister(stop_at_exit)
 
 
 def _work(window, function):

@@ -1,19 +1,24 @@
-"""The cached record index of a split: one scan a file, repeated only where a file changed."""
+"""The cached record index of a split: one scan a file, repeated only where a file changed.
+
+Files are scanned by threads, and what is found is stored again and again while
+others are still being scanned: a process that is killed goes on from there.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from concurrent import futures
 
 import numpy as np
-from etils import epath
 
-from data_pipelines import cache, records
+from data_pipelines import cache, records, remote
 from data_pipelines.errors import DatasetError
 
 _LAYOUT = 1
 _SCAN_THREADS = 16
+_STORE_EVERY_S = 5.0
 
 
 def load_or_build(
@@ -42,7 +47,8 @@ def load_or_build(
       DatasetError: a file cannot be opened or read.
     """
     paths = [os.path.join(folder, name) for name in names]
-    stats = [_size_and_time(path) for path in paths]
+    with futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        stats = list(pool.map(_size_and_time, paths))
     place = cache.cache_path(folder, f"{split}-index.npz", cache_dir)
     known = _load(place)
     stale = [
@@ -52,19 +58,32 @@ def load_or_build(
     ]
     indexes = [known[name][1] if name in known else None for name in names]
     if stale:
-        with futures.ThreadPoolExecutor(min(_SCAN_THREADS, len(stale))) as pool:
-            fresh = pool.map(lambda i: records.scan(paths[i], file_format), stale)
-            for i, index in zip(stale, fresh, strict=True):
-                indexes[i] = index
-        _save(place, names, stats, indexes)
+        for i in stale:
+            indexes[i] = None
+        _scan(paths, stale, file_format, indexes, lambda: _save(place, names, stats, indexes))
     return indexes, stats
+
+
+def _scan(paths, stale, file_format, indexes, save):
+    """Fills in the indexes of stale files, in the order in which their scans end."""
+    pool = futures.ThreadPoolExecutor(min(_SCAN_THREADS, len(stale)))
+    scans = {pool.submit(records.scan, paths[i], file_format): i for i in stale}
+    saved = time.monotonic()
+    try:
+        for scan in futures.as_completed(scans):
+            indexes[scans[scan]] = scan.result()
+            if time.monotonic() - saved > _STORE_EVERY_S:
+                save()
+                saved = time.monotonic()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        save()
 
 
 def _size_and_time(path):
     try:
         if cache.is_remote(path):
-            stat = epath.Path(path).stat()
-            return int(stat.length), int(float(stat.mtime or 0) * 1e9)
+            return remote.size_and_time(path)
         stat = os.stat(path)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be opened: {error}") from error
@@ -91,17 +110,20 @@ def _load(place):
 
 
 def _save(place, names, stats, indexes):
+    known = [i for i, index in enumerate(indexes) if index is not None]
+    names, stats, indexes = ([of[i] for i in known] for of in (names, stats, indexes))
+    nothing = np.zeros(0, np.int64)
     arrays = {
         "layout": np.array(_LAYOUT),
-        "names": np.array(names),
+        "names": np.array(names, np.str_),
         "sizes": np.array([size for size, _ in stats], np.int64),
         "times": np.array([time for _, time in stats], np.int64),
         "counts": np.array([index.count for index in indexes], np.int64),
         "stored_counts": np.array([len(index.offsets) for index in indexes], np.int64),
-        "damage": np.array([index.damage for index in indexes]),
-        "offsets": np.concatenate([index.offsets for index in indexes]),
-        "lengths": np.concatenate([index.lengths for index in indexes]),
-        "checksums": np.concatenate([index.checksums for index in indexes]),
+        "damage": np.array([index.damage for index in indexes], np.str_),
+        "offsets": np.concatenate([nothing, *(index.offsets for index in indexes)]),
+        "lengths": np.concatenate([nothing, *(index.lengths for index in indexes)]),
+        "checksums": np.concatenate([nothing.astype(np.uint32), *(index.checksums for index in indexes)]),
     }
     try:
         cache.write_arrays(place, arrays)

@@ -21,10 +21,10 @@ from typing import Any
 import google_crc32c
 import numpy as np
 from array_record.python import array_record_module
-from etils import epath
 
 from data_pipelines.cache import is_remote
 from data_pipelines.errors import DatasetError, RecordError
+from data_pipelines.remote import BlockReader, open_file
 
 FORMATS = ("tfrecord", "array_record")
 
@@ -133,6 +133,8 @@ class RecordFiles:
 
 def _scan_tfrecord(path):
     source = _open_source(path)
+    if is_remote(path):
+        source = BlockReader(source)
     size = source.size
     offsets, lengths, checksums = [], [], []
     damage = "the file is empty" if size == 0 else ""
@@ -228,7 +230,7 @@ def _open_array_record(path):
 
 
 def _open_source(path):
-    return _RemoteFile(path) if is_remote(path) else _LocalFile(path)
+    return open_file(path) if is_remote(path) else _LocalFile(path)
 
 
 def _first_line(error):
@@ -263,23 +265,6 @@ class _LocalFile:
     def __del__(self, close=os.close):
         if self._descriptor >= 0:
             close(self._descriptor)
-
-
-class _RemoteFile:
-    """A file behind a URI, read by seeking; for one thread."""
-
-    def __init__(self, path):
-        self.size = int(epath.Path(path).stat().length)
-        self._stream = epath.Path(path).open("rb")
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        self._stream.seek(offset)
-        return self._stream.read(size)
-
-    def __del__(self):
-        stream = getattr(self, "_stream", None)
-        if stream is not None:
-            stream.close()
 
 
 class _Handles:

@@ -1,9 +1,11 @@
 """RLDS datasets on disk or behind a URI: open a split, check it, read its episodes.
 
 Nothing here imports TensorFlow or runs code that a dataset names: the folder's
-own builder is never looked for. URIs go through etils.epath, which reads gs://
-with fsspec (install gcsfs); where TensorFlow happens to be installed, epath
-prefers it unless the environment says EPATH_USE_TF=false.
+own builder is never looked for. Of a dataset behind a URI, TFRecord is read by
+ranges and ArrayRecord from a copy in the cache. http:// and https:// need nothing;
+other URIs go through etils.epath, which reads gs:// with fsspec (install gcsfs);
+where TensorFlow happens to be installed, epath prefers it unless the environment
+says EPATH_USE_TF=false.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import os
 import numpy as np
 
 from data_pipelines import dataset_info, record_index
+from data_pipelines.cache import is_remote
 from data_pipelines.episode import Episode, EpisodeParser
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.features import check_spec, load_features
+from data_pipelines.local_copy import local_folder
 from data_pipelines.oxe import registry
 from data_pipelines.records import RecordFiles
 from data_pipelines.split import EpisodeSplit
@@ -38,7 +42,8 @@ def open_split(
     """Opens a split of an RLDS dataset and checks its files and features.
 
     Args:
-      directory: folder of datasets, local or a URI such as gs://bucket/folder.
+      directory: folder of datasets, local or a URI such as gs://bucket/folder or https://host/folder,
+        whose server must list folders and honour ranges.
       name: dataset name, the folder below `directory`.
       split: a split that the dataset has, or a slice of one by episodes:
         "train[:90%]", "train[90%:]", "train[:5]".
@@ -65,9 +70,12 @@ def open_split(
     if spec is None:
         spec, recipe = registry.spec_for(name), registry.recipe_for(name, os.path.basename(folder))
     check_spec(features, spec, name, recipe)
-    indexes, stats = record_index.load_or_build(folder, base, files.names, files.file_format, cache_dir)
+    place = folder
+    if is_remote(folder) and files.file_format == "array_record":
+        place = local_folder(folder, files.names, cache_dir)
+    indexes, stats = record_index.load_or_build(place, base, files.names, files.file_format, cache_dir)
     _check_counts(folder, files, indexes, on_corrupt)
-    paths = [os.path.join(folder, shard) for shard in files.names]
+    paths = [os.path.join(place, shard) for shard in files.names]
     return RldsSplit(
         spec=spec,
         name=name,

@@ -29,6 +29,7 @@ class AnyEpisode(Protocol):
       instruction: of the first step, b"" if there is none.
       timestamps: float64[L] seconds of each step where the dataset says them, or None.
       metadata: the episode's own features by key.
+      num_bytes: memory that it holds, images not decoded.
     """
 
     index: int
@@ -38,6 +39,7 @@ class AnyEpisode(Protocol):
     instruction: bytes
     timestamps: np.ndarray | None
     metadata: dict[str, Any]
+    num_bytes: int
 
     def rgb(self, step: int, camera: str = "primary") -> np.ndarray:
         """The image of a step as it is stored, uint8[H, W, 3]; RecordError if it cannot be read."""

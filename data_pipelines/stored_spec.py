@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 
-from etils import epath
-
 from data_pipelines.dataset_info import read_text
 from data_pipelines.errors import DatasetError
+from data_pipelines.remote import path_of
 from farsighted_jax.core import spec as spec_lib
 
 SPEC = "dataset_spec.json"
@@ -16,7 +15,7 @@ SPEC = "dataset_spec.json"
 
 def stored_spec(folder: str | os.PathLike) -> spec_lib.DatasetSpec | None:
     """The specification in a dataset's folder, or None; DatasetError if it is malformed."""
-    path = epath.Path(folder) / SPEC
+    path = path_of(folder) / SPEC
     if not path.exists():
         return None
     try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import threading
 import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +16,11 @@ import numpy as np
 from data_pipelines import mixture
 from data_pipelines.assemble import Assembler
 from data_pipelines.dataset import open_split
+from data_pipelines.episode_cache import MB, EpisodeCache, plan
 from data_pipelines.errors import DatasetError
 from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
+from data_pipelines.left_out import LeftOut
 from data_pipelines.prefetch import read_ahead
 from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
@@ -64,7 +64,7 @@ def open_stream(
         these, so that both are normalised alike; by default the split's own.
 
     Raises:
-      ConfigError: a missing or wrong setting, or sizes that do not divide.
+      ConfigError: a missing or wrong setting, sizes that do not divide, or a memory budget that is too small.
       DatasetError, RecordError, KeyframeError, MixtureError, SpecError: naming the dataset.
       LabelError: stored codes that are not those of the datasets, or of several models.
       TextFeatureError: stored vectors of other texts, or made with another tokenizer or length.
@@ -101,12 +101,13 @@ def open_stream(
     if not schedule:
         num_steps = {name: int(source.lengths.sum()) for name, source in zip(names, sources, strict=True)}
         schedule = mixture.checked_schedule([(0, _weights(settings, num_steps))])
-    instructions = _instructions(settings)
+    instructions, cache = _instructions(settings), EpisodeCache()
     assembler = Assembler(
         sources,
         settings.preprocessing(train),
         action_horizon=settings.action_horizon,
         normalization=settings.normalization,
+        cache=cache,
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
         plain_clip=settings.plain_clip and settings.augments(train),
@@ -119,6 +120,7 @@ def open_stream(
         settings=settings,
         sources=dict(zip(names, sources, strict=True)),
         assembler=assembler,
+        cache=cache,
         schedule=schedule,
         statistics=measured,
         batch_size=batch_size,
@@ -147,7 +149,9 @@ class Stream:
       text_features: `text_features.IDENTITY` of the stored vectors, or None without them in the batches.
     """
 
-    def __init__(self, *, settings, sources, assembler, schedule, statistics, batch_size, rows, seed, train):
+    def __init__(
+        self, *, settings, sources, assembler, cache, schedule, statistics, batch_size, rows, seed, train
+    ):
         """Use `open_stream`."""
         self.names, self.schedule, self.statistics, self.batch_size = (
             tuple(sources),
@@ -158,6 +162,9 @@ class Stream:
         self.specs: dict[str, DatasetSpec] = {name: source.split.spec for name, source in sources.items()}
         self.preprocessing = settings.preprocessing(train)
         self._settings, self._sources, self._assembler = settings, sources, assembler
+        self._cache, self._ahead = cache, 1
+        self._batch_bytes = len(rows) * sum(array.nbytes for array in assembler.empty(1).values())
+        self._divide_memory(1, 1)
         self.tokenizer = assembler.instructions and assembler.instructions.tokenizer
         stored = {name: source.codes for name, source in sources.items() if source.codes}
         self.codes: CodeFormat | None = common_format(stored) if stored else None
@@ -180,33 +187,31 @@ class Stream:
             name: _fingerprint(source, self.text_features) for name, source in sources.items()
         }
         self.fingerprint = _digest(self.fingerprints)
-        self._unread, self._lock = {name: Counter() for name in sources}, threading.Lock()
+        epochs = dict(zip(sources, self._sampler.epochs, strict=True))
+        self._left_out = LeftOut(sources, self._windows, epochs, statistics)
 
     @property
     def counts(self) -> dict[str, Any]:
         """What was left out and why: per dataset at opening, frames since then; and texts (if read) cut."""
-        with self._lock:
-            unread = {name: dict(found) for name, found in self._unread.items()}
-        total = sum(sum(found.values()) for found in unread.values())
-        counts: dict[str, Any] = {"unread_frames": total}
-        if self._assembler.instructions:
-            counts |= self._assembler.instructions.counts
-        for (name, source), epochs in zip(self._sources.items(), self._sampler.epochs, strict=True):
-            lengths, windows = source.lengths, self._windows[name]
-            skipped = self.statistics[name]["num_skipped"]
-            counts[name] = {
-                "episodes": len(lengths),
-                "windows": int(windows.sum()),
-                "episodes_skipped": skipped,
-                "episodes_skipped_for": self.statistics[name]["skipped"],
-                "episodes_empty": int((lengths == 0).sum()) - skipped,
-                "episodes_too_short": int(((lengths > 0) & (windows == 0)).sum()),
-                "episodes_left_out_of_groups": epochs.num_left_out,
-                "unread_frames_for": unread[name],
-            }
-            if not source.seen.all():
-                counts[name]["episodes_with_actions"] = int(source.seen.sum())
-        return counts
+        counts = self._left_out.counts()
+        return counts | (self._assembler.instructions.counts if self._assembler.instructions else {})
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was damaged until now, under "data/" for logs; 0 with on_corrupt="strict"."""
+        return self._left_out.metrics()
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """How the budget `data.memory_mb` is divided now, in MB (2**20 bytes), and how the cache does."""
+        return {
+            "budget_mb": self._settings.memory_mb,
+            "batch_mb": round(self._batch_bytes / MB, 2),
+            "batches_ahead": self._ahead,
+            "kept_mb": round(self._cache.num_bytes / MB, 2),
+            "kept_hits": self._cache.hits,
+            "kept_misses": self._cache.misses,
+        }
 
     def batch(self, step: int) -> Batch:
         """This host's rows of batch `step` >= 0; see `core.batch.FIELDS`."""
@@ -215,7 +220,7 @@ class Stream:
     def batches(self, first_step: int, *, readers: int = 4, prefetch: int = 8) -> Iterator[tuple[int, Batch]]:
         """(step, batch) from `first_step` on without end, read ahead by threads.
 
-        At most `prefetch` batches are held, besides the caller's.
+        At most `prefetch` batches are held, besides the caller's; fewer where `data.memory_mb` has no room.
 
         Raises:
           ReaderError: no batch within `timeout_s`.
@@ -227,9 +232,13 @@ class Stream:
         """This host's rows of every window once, in fixed order, without augmentation.
 
         The last batch is filled up with rows that have no valid frame and ids -1.
+        What is kept in memory is given back at the end.
         """
-        batches = self._read_ahead(self._epoch_batch, range(self.num_batches), readers, prefetch)
-        return (batch for _, batch in batches)
+        try:
+            for _, batch in self._read_ahead(self._epoch_batch, range(self.num_batches), readers, prefetch):
+                yield batch
+        finally:
+            self._cache.clear()
 
     def ids_digest(self, batch: Mapping[str, np.ndarray]) -> str:
         """Hex digest of the (dataset, episode, step) ids of a batch, in order."""
@@ -253,9 +262,14 @@ class Stream:
             )
 
     def _read_ahead(self, function, items, readers, prefetch):
+        self._divide_memory(prefetch, readers)
         return read_ahead(
-            function, items, readers=readers, prefetch=prefetch, timeout_s=self._settings.timeout_s
+            function, items, readers=readers, prefetch=self._ahead, timeout_s=self._settings.timeout_s
         )
+
+    def _divide_memory(self, prefetch, readers):
+        self._ahead, kept = plan(self._settings.memory_mb, self._batch_bytes, prefetch)
+        self._cache.set_budget(kept, min(readers, self._ahead))
 
     def _epoch_batch(self, index):
         ids = np.full((len(self._rows), 3), -1, np.int32)
@@ -279,8 +293,7 @@ class Stream:
                 augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
             unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
             if unread:
-                with self._lock:
-                    self._unread[self.names[row_ids[0]]] += unread
+                self._left_out.add_unread(self.names[row_ids[0]], unread)
         return batch
 
     def _draws(self, sample):

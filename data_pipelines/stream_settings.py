@@ -49,6 +49,8 @@ class StreamSettings:
       action_fraction: share of the episodes whose actions training sees, at least one episode; see
         `source.seen_episodes`. Evaluation sees all.
       plain_clip: give the clip before augmentation too, if there is any.
+      memory_mb: budget on this host, in MB (2**20 bytes): batches read ahead, what readers hold, and
+        episodes and frames that are kept for later windows.
     """
 
     dir: str
@@ -79,6 +81,7 @@ class StreamSettings:
     codes: str = ""
     action_fraction: float = 1.0
     plain_clip: bool = False
+    memory_mb: float = 1024.0
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
@@ -91,6 +94,7 @@ class StreamSettings:
         for name in ("shift", "jitter", "depth_noise"):
             check_range(f"data.{name}", getattr(self, name), 0.0, 0.99)
         check_range("data.action_fraction", self.action_fraction, 0.0, 1.0)
+        check_range("data.memory_mb", self.memory_mb, low=1)
         self._check_history()
         if self.text_features and not self.text_tokenizer:
             raise ConfigError(

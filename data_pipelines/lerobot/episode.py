@@ -94,6 +94,12 @@ class LeRobotEpisode:
         """Number in the whole dataset, and its tasks."""
         return {"episode_index": self._place.number, "tasks": list(self._place.tasks)}
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it holds."""
+        arrays = (self.actions, self.states, self.timestamps)
+        return self._rows.nbytes + sum(array.nbytes for array in arrays if array is not None)
+
     def error(self, step: int, key: str, reason: str) -> RecordError:
         """An error that names file, episode, step and key, for what is decoded elsewhere."""
         return self._error(f"step {step}, key {key!r}: {reason}")

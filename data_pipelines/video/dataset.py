@@ -177,6 +177,11 @@ class VideoEpisode:
         """The video's path in the dataset."""
         return {"file": self._video.path}
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it holds; the film's own times are the split's."""
+        return self._frames.nbytes
+
     def error(self, step: int, key: str, reason: str) -> RecordError:
         """An error that names file, episode, step and key, for what is decoded elsewhere."""
         return self._error(f"step {step}, {key}: {reason}")

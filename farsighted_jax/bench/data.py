@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import platform
-import resource
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -13,9 +15,18 @@ from typing import Any
 
 # Imports are counted apart (`import_s`): a training process has most of them already.
 _BEGIN = time.perf_counter()
+from data_pipelines.dataset import open_split  # noqa: E402
+from data_pipelines.mixture import parse_mixture  # noqa: E402
+from data_pipelines.reading_rate import reading_rate  # noqa: E402
 from data_pipelines.stream import open_stream  # noqa: E402
+from data_pipelines.stream_settings import StreamSettings  # noqa: E402
+from data_pipelines.trajectory import keyframe_steps  # noqa: E402
 
 IMPORT_S = time.perf_counter() - _BEGIN
+
+
+class BenchError(RuntimeError):
+    """A measurement that cannot be made; the message says what it needs."""
 
 
 def run(
@@ -40,68 +51,113 @@ def run(
       warm_up: batches read before time and memory are measured.
 
     Returns:
-      For JSON. `frames_per_s` counts frames that exist, not masked ones;
-      `cpu_ms_per_frame` is processor time of all threads; `first_batch_s` runs
-      from opening the dataset to the first batch, with the record index and
-      the statistics in their cache; memory is resident, its peak and its growth, in MB (2**20
-      bytes).
+      For JSON: `reading_rate` of frames that exist, not masked ones; `first_batch_s` runs from
+      opening the dataset to the first batch, with the record index and the statistics in their
+      cache; `memory` is how the budget was divided.
     """
     open_stream(data_config, batch_size=batch_size, seed=0)
     begin = time.perf_counter()
     stream = open_stream(data_config, batch_size=batch_size, seed=0)
     batches = stream.batches(0, readers=readers, prefetch=prefetch)
-    next(batches)
+    _, first = next(batches)
     first_batch_s = time.perf_counter() - begin
-    for _ in range(warm_up):
-        next(batches)
-    rss = [resident_mb()]
-    frames = count = 0
-    begin, cpu_begin = time.perf_counter(), time.process_time()
-    while count < num_batches if num_batches else time.perf_counter() - begin < seconds:
-        _, batch = next(batches)
-        frames += int(batch["frame_valid"].sum())
-        count += 1
-        rss.append(resident_mb())
-    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
+    rate = reading_rate(
+        batches,
+        lambda batch: int(batch[1]["frame_valid"].sum()),
+        seconds=seconds,
+        num_batches=num_batches,
+        warm_up=warm_up,
+    )
     batches.close()
     return {
-        "frames_per_s": round(frames / wall, 1),
-        "samples_per_s": round(count * batch_size / wall, 1),
-        "cpu_ms_per_frame": round(1e3 * cpu / max(frames, 1), 4),
-        "rss_mb": round(max(rss), 1),
-        "rss_growth_mb": round(_growth(rss), 1),
+        **rate,
+        "samples_per_s": round(rate["batches"] * batch_size / rate["seconds"], 1),
         "first_batch_s": round(first_batch_s, 3),
         "import_s": round(IMPORT_S, 3),
-        "seconds": round(wall, 2),
-        "batches": count,
         "batch_size": batch_size,
-        "frames_per_sample": len(batch["frame_valid"][0]) if count else 0,
+        "frames_per_sample": first["frame_valid"].shape[1],
         "resolution": stream.preprocessing.resolution,
         "augment": bool(data_config.get("augment", False)),
         "readers": readers,
         "prefetch": prefetch,
+        "memory": stream.memory,
         "mixture": list(stream.names),
         "host": host(),
     }
 
 
-def _growth(rss):
-    """Mean of the last quarter less that of the second, since single values vary by the batches in flight."""
-    quarter = max(len(rss) // 4, 1)
-    second = rss[quarter : 2 * quarter] or rss[:1]
-    return sum(rss[-quarter:]) / quarter - sum(second) / len(second)
+def beside_tf_data(
+    data_config: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seconds: float,
+    readers: int,
+    prefetch: int,
+    warm_up: int = 10,
+) -> dict[str, Any]:
+    """Measures the reader and a plain tf.data pipeline of the same windows, each in a process of its own.
+
+    Both read whole windows of RGB without augmentation; needs the extra `build`.
+
+    Args:
+      data_config: the data section of a configuration; its mixture is one RLDS dataset of TFRecord files.
+      batch_size: samples a batch.
+      seconds: how long each reads.
+      readers: threads of the reader; tf.data takes as many as it sees fit.
+      prefetch: batches that the reader reads ahead.
+      warm_up: batches that the reader reads before its time counts; tf.data, which keeps nothing, reads 10.
+
+    Returns:
+      For JSON: "reader" and "tf_data" as `reading_rate` gives them; "times" (frames a second of the reader
+      per frame a second of tf.data), "cpu_times" (likewise, processor time) and "memory_share" (peaks).
+
+    Raises:
+      BenchError: a mixture of several, another format, or a process that failed.
+    """
+    plain = {"depth": "off", "augment": False, "whole_windows": True, "offset_scales": (1.0,)}
+    data_config = {**data_config, **plain}
+    settings = StreamSettings.of(data_config)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise BenchError("tf.data needs the package 'tensorflow', run: pip install -e '.[build]'")
+    name, *others = parse_mixture(settings.mixture, settings.dir)
+    split = open_split(settings.dir, name, settings.split, cache_dir=settings.cache_dir or None)
+    if others or not list(Path(split.directory).glob("*.tfrecord-*")):
+        raise BenchError(
+            f"data.mixture is {settings.mixture!r}; expected one RLDS dataset of TFRecord files, which "
+            "is all that a plain tf.data pipeline reads"
+        )
+    rate = {"seconds": seconds}
+    ours = {"batch_size": batch_size, "readers": readers, "prefetch": prefetch, "warm_up": warm_up, **rate}
+    theirs = {
+        "folder": split.directory,
+        "split": split.split,
+        "rgb_key": split.spec.camera(settings.camera).rgb_key,
+        "action_key": split.spec.action_key if split.spec.action else "",
+        "steps": keyframe_steps(split.spec.hz, settings.offsets_of(name), name),
+        "action_horizon": settings.action_horizon,
+        "resolution": settings.resolution,
+        "batch_size": batch_size,
+        "rate": rate,
+    }
+    found = {
+        "reader": _in_process("farsighted_jax.bench.data", {"data_config": dict(data_config), **ours}),
+        "tf_data": _in_process("data_pipelines.tf_data", theirs),
+    }
+    reader, tf_data = found["reader"], found["tf_data"]
+    return found | {
+        "times": round(reader["frames_per_s"] / tf_data["frames_per_s"], 2),
+        "cpu_times": round(tf_data["cpu_ms_per_frame"] / reader["cpu_ms_per_frame"], 2),
+        "memory_share": round(reader["peak_mb"] / tf_data["peak_mb"], 3),
+    }
 
 
-def resident_mb() -> float:
-    """Resident memory of this process in MB; where /proc is absent, its peak so far."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def _in_process(module, settings):
+    command = [sys.executable, "-m", module, json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise BenchError(f"python -m {module} ended with status {done.returncode}: {last}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def host() -> dict[str, Any]:
@@ -122,3 +178,7 @@ def host() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(**json.loads(sys.argv[1]))))

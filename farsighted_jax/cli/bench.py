@@ -35,6 +35,17 @@ def main(argv: Sequence[str]) -> int:
         "--batches", type=int, default=0, help="data: read this many batches (0: by --seconds)"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="data: read for this long (default: 10)")
+    parser.add_argument(
+        "--beside-tf-data",
+        action="store_true",
+        help="data: measure a plain tf.data pipeline of the same windows, too (needs the extra build)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=int,
+        default=10,
+        help="data: batches before time counts (default: 10); an epoch of them shows what memory gives",
+    )
     parser.add_argument("--steps", type=int, default=20, help="step, policy: time this many (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
@@ -59,14 +70,16 @@ def main(argv: Sequence[str]) -> int:
 def _data(config, flags):
     from farsighted_jax.bench import data
 
-    return data.run(
-        config.data,
-        batch_size=config.batch_size,
-        num_batches=flags.batches or None,
-        seconds=flags.seconds,
-        readers=config.data.readers,
-        prefetch=config.data.prefetch,
-    )
+    options = {
+        "batch_size": config.batch_size,
+        "seconds": flags.seconds,
+        "readers": config.data.readers,
+        "prefetch": config.data.prefetch,
+        "warm_up": flags.warm_up,
+    }
+    if flags.beside_tf_data:
+        return data.beside_tf_data(config.data, **options)
+    return data.run(config.data, num_batches=flags.batches or None, **options)
 
 
 def _step(config, flags):

@@ -1,13 +1,13 @@
-"""`farsighted data validate | registry`: looks after datasets on disk, and prints those that are known."""
+"""`farsighted data validate | mirror | registry`: looks after datasets on disk, and prints those known."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from farsighted_jax.cli import data_registry, data_validate
+from farsighted_jax.cli import data_mirror, data_registry, data_validate
 
-PARTS = {"validate": data_validate, "registry": data_registry}
+PARTS = {"validate": data_validate, "mirror": data_mirror, "registry": data_registry}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ COMMANDS = {
     "serve": ("farsighted_jax.cli.serve", "answer clients of openpi's protocol with a released policy"),
     "publish": ("farsighted_jax.cli.publish", "write a trained model as one self-contained folder"),
     "convert": ("farsighted_jax.cli.convert", "turn pretrained weights of other implementations into ours"),
-    "data": ("farsighted_jax.cli.data", "look after datasets: validate one and write its card"),
+    "data": ("farsighted_jax.cli.data", "look after datasets: validate, copy or list them"),
     "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),
     "bench": ("farsighted_jax.cli.bench", "measure the data pipeline or a training step"),
     "demo": ("farsighted_jax.cli.demo", "make synthetic data, train on it, show the figures"),

@@ -44,6 +44,7 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
         mesh=mesh,
         init=config.init,
         load_pretrained=parts.load_pretrained,
+        on_log=(lambda step, state, values: stream.metrics,),
         documents=parts.documents,
         takeover=takeover,
     )

@@ -26,8 +26,8 @@ STATISTICS = "statistics.json"
 SAFE_KEYS = (
     "stop_step", "log_every", "checkpoint.every", "checkpoint.keep_last", "checkpoint.keep_every",
     "checkpoint.async_save", "data.dir", "data.cache_dir", "data.readers", "data.prefetch",
-    "mesh.data", "mesh.fsdp", "mesh.tensor", "eval.evaluators", "eval.batch_size", "eval.fit_batches",
-    "eval.gap_batches", "gate.patience",
+    "data.memory_mb", "mesh.data", "mesh.fsdp", "mesh.tensor", "eval.evaluators", "eval.batch_size",
+    "eval.fit_batches", "eval.gap_batches", "gate.patience",
 )  # fmt: skip
 
 

@@ -89,6 +89,8 @@ def test_train_stop_resume_evaluate(config, tmp_path):
         "train/depth",
         "train/samples_per_s",
         "train/input_stall_share",
+        "data/unread_frames",
+        "data/episodes_skipped",
     } <= parts[0].keys()
 
     run = tmp_path / "straight"

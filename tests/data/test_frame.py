@@ -12,6 +12,7 @@ from data_pipelines.frame import (
     draw_augmentation,
     prepare_depth,
     prepare_rgb,
+    settled_rgb,
 )
 from farsighted_jax.core.spec import CameraSpec
 
@@ -141,3 +142,23 @@ def test_settings_are_checked_and_survive_json():
         Preprocessing(224, 1.5)
     with pytest.raises(ValueError, match="resolution"):
         Preprocessing(0)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (24, 24), (40, 31), (60, 10), (10, 60)])
+@pytest.mark.parametrize("rotate_180", [False, True])
+def test_a_settled_image_gives_what_the_image_itself_gives(shape, rotate_180):
+    preprocessing = Preprocessing(24, 0.2, 0.3, 0.3, 0.3)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    settled = settled_rgb(image, preprocessing, rotate_180)
+    assert settled.size <= 24 * 24 * 3 and settled.flags.c_contiguous
+    for seed in range(4):
+        draw = draw_augmentation(preprocessing, np.random.default_rng(seed))
+        for augmentation in (
+            draw,
+            Augmentation(draw.shift),
+            Augmentation((0, 0), draw.color),
+            Augmentation(),
+        ):
+            expected = prepare_rgb(image, preprocessing, rotate_180=rotate_180, augmentation=augmentation)
+            found = prepare_rgb(settled, preprocessing, augmentation=augmentation)
+            np.testing.assert_array_equal(found, expected)

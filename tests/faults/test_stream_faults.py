@@ -133,13 +133,27 @@ def test_b11_a_stuck_reader_is_an_error_in_bounded_time():
 
 def test_b11_a_process_with_a_stuck_reader_exits():
     code = (
-        "import time\nfrom data_pipelines.prefetch import read_ahead\n"
+        "import time\nfrom data_pipelines import prefetch\nfrom data_pipelines.prefetch import read_ahead\n"
+        "prefetch.EXIT_WAIT_S = 0.5\n"
         "results = read_ahead(lambda i: time.sleep(60 * i), range(4), readers=2, prefetch=2, timeout_s=0.1)\n"
         "next(results)\nnext(results)\n"
     )
     begin = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert run.returncode == 1 and "ReaderError" in run.stderr and time.monotonic() - begin < 20
+
+
+def test_b11_a_process_that_ends_waits_for_what_its_readers_are_at():
+    """Else a reader inside a C++ library aborts the process; here it would not get to write."""
+    code = (
+        "import sys, time\nfrom data_pipelines import prefetch\n"
+        "def read(item):\n    time.sleep(0.3 * item)\n    item and sys.stdout.write('done ')\n"
+        "prefetch.CLOSE_WAIT_S = 0.0\n"
+        "results = prefetch.read_ahead(read, range(3), readers=3, prefetch=3, timeout_s=9)\n"
+        "next(results)\nresults.close()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and run.stdout == "done done "
 
 
 def test_reading_ahead_is_bounded_ordered_and_ends():
