@@ -19,15 +19,18 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_pipelines import dataset
 from data_pipelines.builders.episodes import Recordings, add_beam_flags, write_dataset
 from data_pipelines.builders.synthetic import png
 from data_pipelines.dataset import Place
+from data_pipelines.language.paraphrases import ways_to_say
 from data_pipelines.split import EpisodeSplit
 from farsighted_jax.core.spec import DatasetSpec
 
 DEPTH_UNIT_M = 0.001
+_WAYS = "instructions"
 _KEYS = {"primary": "image", "secondary": "image_secondary", "wrist": "wrist_image"}
 
 
@@ -59,6 +62,7 @@ def copied_spec(spec: DatasetSpec, name: str) -> DatasetSpec:
         action_key="action",
         state_key="observation/state" if spec.state_key else "",
         language_key="language_instruction" if spec.language_key else "",
+        paraphrases=_WAYS if spec.language_key else "",
         source=f"copy of {spec.name!r}: {spec.source}",
     )
 
@@ -67,7 +71,8 @@ def episodes(source: Source, number: int) -> Iterator[dict[str, Any]]:
     """One episode of a split; RecordError names what cannot be read."""
     split = _opened(source)
     episode = split.episode(number)
-    copied: dict[str, Any] = {"instruction": episode.instruction}
+    ways = list(ways_to_say(episode, split.spec))
+    copied: dict[str, Any] = {"instruction": episode.instruction, "metadata": {_WAYS: ways}}
     steps = range(episode.num_steps)
     for camera in split.spec.cameras:
         images = (episode.rgb(step, camera.name) for step in steps)
@@ -115,13 +120,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in dataset.split_names(Place(flags.directory, flags.name))
     }
     splits = {split: _opened(source) for split, source in sources.items()}
+    spec = next(iter(splits.values())).spec
     folder = write_dataset(
         flags.data,
-        copied_spec(next(iter(splits.values())).spec, flags.name),
+        copied_spec(spec, flags.name),
         {
             split: Recordings(range(opened.num_episodes), functools.partial(episodes, sources[split]))
             for split, opened in splits.items()
         },
+        metadata={_WAYS: tfds.features.Sequence(tfds.features.Text())} if spec.language_key else {},
         description=f"Copy of {flags.name!r}, written by data_pipelines/builders/copied.py.",
         beam=flags.beam,
     )

@@ -7,6 +7,7 @@ from rlds_writer import write_rlds
 
 from data_pipelines.builders import copied
 from data_pipelines.dataset import open_split
+from data_pipelines.language.paraphrases import ways_to_say
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def root(tmp_path_factory):
         root / "data", "v3.0", "arm", lengths=(5, 4), info={"splits": {"train": "0:1", "val": "1:2"}}
     )
     write_film(root / "data" / "films" / "a.mp4", [frame(0, step) for step in range(6)], fps=10)
-    (root / "data" / "films" / "a.txt").write_text("pour the tea")
+    (root / "data" / "films" / "a.txt").write_text("pour the tea\nfill the cup")
     write_rlds(root / "data", "robot", lengths={"train": (3, 4)}, depth="tensor", wrist=True)
     return root
 
@@ -30,6 +31,8 @@ def test_a_copy_gives_the_same_episodes(root, name):
         assert (copy.spec.action, copy.spec.hz) == (source.spec.action, source.spec.hz)
         for first, second in zip(source.episodes(), copy.episodes(), strict=True):
             assert first.instruction == second.instruction and first.num_steps == second.num_steps
+            assert ways_to_say(first, source.spec) == ways_to_say(second, copy.spec)
+            assert len(ways_to_say(second, copy.spec)) == (2 if name == "films" else 1)
             for array in ("actions", "states"):
                 np.testing.assert_array_equal(getattr(first, array), getattr(second, array))
             for camera in source.spec.cameras:
