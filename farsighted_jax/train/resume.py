@@ -75,7 +75,7 @@ def earlier_data(workdir: Path) -> tuple[int, dict[str, Any]] | None:
     for step in reversed(manifest.complete_steps(workdir / CHECKPOINTS)):
         try:
             return step, restore.read_document(workdir / CHECKPOINTS / str(step), "data")
-        except manifest.CorruptCheckpointError:
+        except (manifest.CorruptCheckpointError, FileNotFoundError):
             # Whether an older one is taken is for `starting_state` to say.
             continue
     return None
