@@ -46,6 +46,10 @@ SCALES = np.array([50.0] * 3 + [20.0] * 3 + [1.0])
 DEPTH_UNIT_M = 0.001
 # Steps of a piece of play; a segment has thousands, which is too much for a record.
 PIECE = 512
+SOURCE = (
+    "action, gripper, frame and state: dataset/README.md of github.com/mees/calvin; rate: "
+    ".hydra/merged_config.yaml beside the data; depth: cameras of github.com/mees/calvin_env; pictures upright: unconfirmed"
+)
 _ANGLES = ("roll", "pitch", "yaw")
 _KEYS = ("rel_actions", "robot_obs", "rgb_static", "rgb_gripper")
 _DEPTHS = ("depth_static", "depth_gripper")
@@ -86,7 +90,7 @@ def dataset_spec(name: str, play: bool = False, depth: bool = True) -> DatasetSp
         state_key="observation/state",
         state_names=("x", "y", "z", *_ANGLES, "gripper_width", *joints, "gripper"),
         language_key="" if play else "language_instruction",
-        source="dataset/README.md of github.com/mees/calvin; see data_pipelines/builders/calvin.py",
+        source=SOURCE,
     )
 
 

@@ -40,6 +40,10 @@ from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
 
 HZ = 20.0
 HELD_OUT = 10
+SOURCE = (
+    "action, frame and gripper: robosuite's OSC_POSE (1 asks for 0.05 m, 0.5 rad) and Panda gripper; state: "
+    "LIBERO's files; rate: control_freq of its environments; pictures turned: as OpenVLA and openpi read them"
+)
 _ENDING = "_demo.hdf5"
 _CAMERAS = {"rgb/primary": "obs/agentview_rgb", "rgb/wrist": "obs/eye_in_hand_rgb"}
 _STATES = ("obs/ee_states", "obs/gripper_states")
@@ -72,7 +76,7 @@ def dataset_spec(name: str) -> DatasetSpec:
         state_key="observation/state",
         state_names=("x", "y", "z", *turn, "finger_left", "finger_right"),
         language_key="language_instruction",
-        source="robosuite's controller and LIBERO's files; see data_pipelines/builders/libero.py",
+        source=SOURCE,
     )
 
 
