@@ -48,7 +48,8 @@ DEPTH_UNIT_M = 0.001
 PIECE = 512
 SOURCE = (
     "action, gripper, frame and state: dataset/README.md of github.com/mees/calvin; rate: "
-    ".hydra/merged_config.yaml beside the data; depth: cameras of github.com/mees/calvin_env; pictures upright: unconfirmed"
+    ".hydra/merged_config.yaml beside the data; depth: cameras of github.com/mees/calvin_env; pictures "
+    "upright: unconfirmed"
 )
 _ANGLES = ("roll", "pitch", "yaw")
 _KEYS = ("rel_actions", "robot_obs", "rgb_static", "rgb_gripper")
