@@ -38,6 +38,8 @@ PLOT = ["matplotlib>=3.9"]
 CONVERT = ["safetensors>=0.4", "huggingface_hub>=0.30"]
 # Tables of LeRobot datasets; PyAV decodes AV1 films, which OpenCV does not.
 LEROBOT = ["pyarrow>=15", "av>=14"]
+# Files of LIBERO's demonstrations.
+HDF5 = ["h5py>=3.10"]
 # Pieces of words for T5; "bytes" needs nothing.
 TEXT = ["tokenizers>=0.21"]
 SERVE = ["websockets>=13", "msgpack>=1.0.8"]
@@ -51,6 +53,9 @@ EXTRAS = {
     "convert": CONVERT,
     "text": TEXT,
     "lerobot": LEROBOT,
+    "hdf5": HDF5,
+    # Large builds of datasets. 2.77 holds protobuf below 7 and pyarrow below 26, which all else here takes.
+    "beam": ["apache-beam>=2.77"],
     "parity": PARITY,
     "serve": SERVE,
     "sim": ["metaworld==3.1.1", "packaging", "gymnasium-robotics==1.4.2"],
@@ -66,6 +71,7 @@ EXTRAS = {
         *PLOT,
         *TEXT,
         *LEROBOT,
+        *HDF5,
         *SERVE,
     ],
     # Accelerators: jax itself is told which backend to bring.

@@ -59,6 +59,8 @@ def get_config(arg=None):
                 "windows_per_episode": 1,
                 "text_tokenizer": "bytes" if tiny else "t5-base",
                 "text_length": 32 if tiny else 64,  # tokens
+                "text_choice": "first",  # of the ways to say an episode's task; "any": each sample draws one
+                "text_dropout": 0.0,  # share of the training samples that are told nothing
                 "text_features": "",  # folder of `farsighted text-features`; "": T5 runs in the step
                 "on_corrupt": "strict",
                 "cache_dir": "",

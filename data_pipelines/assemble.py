@@ -8,12 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.draw import NO_DRAW, Draw
 from data_pipelines.episode_cache import EpisodeCache
 from data_pipelines.errors import RecordError
-from data_pipelines.frame import NO_AUGMENTATION, Augmentation, Preprocessing
+from data_pipelines.frame import Preprocessing
 from data_pipelines.frame_writer import FRAME_FIELDS, FrameWriter
+from data_pipelines.goal import write_goal
 from data_pipelines.history import empty_history, write_history
 from data_pipelines.language.instructions import Instructions
+from data_pipelines.language.paraphrases import chosen, ways_to_say
 from data_pipelines.source import Source
 from data_pipelines.text_features import TextFeatures
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
@@ -41,12 +44,13 @@ class Assembler:
         plain_clip: bool = False,
         instructions: Instructions | None = None,
         text_features: TextFeatures | None = None,
+        goal: bool = False,
     ):
         """Takes the datasets in the order of their index in the mixture; None leaves out text or vectors."""
         self.instructions, self.text_features = instructions, text_features
         self._sources, self._size = tuple(sources), preprocessing.resolution
         self._cache, self._frames = cache, FrameWriter(preprocessing, depth_noise, cache)
-        self._horizon, self._plain = action_horizon, plain_clip
+        self._horizon, self._plain, self._goal = action_horizon, plain_clip, goal
         depths = {"depth": True, "sensed_depth": depth_noise, "plain_depth": plain_clip}
         self._depths = [name for name, wanted in depths.items() if with_depth and wanted]
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
@@ -92,6 +96,10 @@ class Assembler:
         if self.text_features:
             shape = (num_rows, self.instructions.length, self.text_features.width)
             batch["text_vector"] = np.zeros(shape, np.float32)
+        if self._goal:
+            batch["goal_rgb"] = np.zeros((num_rows, self._size, self._size, 3), np.uint8)
+            batch["goal_time_s"] = np.zeros(num_rows, np.float32)
+            batch["goal_valid"] = np.zeros(num_rows, bool)
         for name in ("dataset", "episode", "step"):
             batch[name] = np.full(num_rows, -1, np.int32)
         return batch
@@ -101,8 +109,7 @@ class Assembler:
         batch: dict[str, np.ndarray],
         row: int,
         ids: Sequence[int],
-        augmentation: Augmentation = NO_AUGMENTATION,
-        scale: int = 0,
+        draw: Draw = NO_DRAW,
     ) -> Counter[str]:
         """Fills a row that `empty` made.
 
@@ -113,8 +120,7 @@ class Assembler:
           batch: written in place.
           row: which row.
           ids: (dataset, episode, step of frame 0).
-          augmentation: the clip's draw.
-          scale: which of the source's keyframes, an index into `Source.steps`.
+          draw: what was drawn for the sample.
 
         Returns:
           Cause (`RecordError.cause`) -> frames that could not be read.
@@ -128,7 +134,7 @@ class Assembler:
         source = self._sources[dataset]
         batch["dataset"][row], batch["episode"][row], batch["step"][row] = dataset, number, start
         length, hz = int(source.lengths[number]), source.split.spec.hz
-        window = keyframe_window(start, source.steps[scale], length, hz)
+        window = keyframe_window(start, source.steps[draw.scale], length, hz)
         strict = source.split.on_corrupt == "strict"
         try:
             episode = self._cache.episode(source.split, number)
@@ -141,7 +147,7 @@ class Assembler:
             try:
                 out = {name: batch[name][row, k] for name in FRAME_FIELDS if name in batch}
                 step = int(window.frames[k])
-                self._frames.write(out, source, episode, step, source.camera, augmentation)
+                self._frames.write(out, source, episode, step, source.camera, draw.augmentation)
             except RecordError as error:
                 if strict:
                     raise
@@ -152,8 +158,12 @@ class Assembler:
         batch["frame_valid"][row], batch["time_s"][row] = window.valid, window.time_s
         if window.valid[0]:
             self._write_numbers(batch, row, source, episode, window)
+            if self.instructions and draw.told:
+                self._write_text(batch, row, source, episode, draw)
+            if self._goal:
+                unread += write_goal(batch, row, source, episode, start, draw, self._frames)
             if source.cameras:
-                unread += write_history(batch, row, source, episode, start, augmentation, self._frames)
+                unread += write_history(batch, row, source, episode, start, draw.augmentation, self._frames)
         return unread
 
     def _masked(self, batch, row, window, valid_T):
@@ -168,11 +178,6 @@ class Assembler:
         start, dataset = int(window.frames[0]), batch["dataset"][row]
         if source.depth is not None:
             batch["depth_center"][row], batch["depth_scale"][row] = source.depth
-        if self.instructions:
-            self.instructions.write(episode.instruction, batch["text"][row], batch["text_valid"][row])
-        if self.text_features:
-            text = (batch[name][row] for name in ("text", "text_valid", "text_vector"))
-            self.text_features.write(*text, episode.instruction)
         if source.codes:
             batch["code_valid"][row] = window.valid[1:]
             source.codes.write(episode.index, start, batch["code"][row], batch["code_valid"][row])
@@ -195,6 +200,15 @@ class Assembler:
             width = episode.states.shape[1]
             batch["proprio"][row, :width] = self._states[dataset](episode.states[start])
             batch["proprio_valid"][row, :width] = True
+
+    def _write_text(self, batch, row, source, episode, draw):
+        text = episode.instruction
+        if draw.text:
+            text = chosen(ways_to_say(episode, source.split.spec), draw.text)
+        self.instructions.write(text, batch["text"][row], batch["text_valid"][row])
+        if self.text_features:
+            fields = (batch[name][row] for name in ("text", "text_valid", "text_vector"))
+            self.text_features.write(*fields, text)
 
 
 def _action_normalizer(source, normalization):

@@ -114,6 +114,7 @@ class Episode:
       actions: float32[L, M], or None for action-free video.
       states: float32[L, I], or None.
       instruction: instruction of the first step as stored, b"" if there is none.
+      instructions: the same and what else the first step says of the task.
       num_bytes: memory that it holds, images not decoded.
     """
 
@@ -124,7 +125,7 @@ class Episode:
         "_steps",
         "actions",
         "states",
-        "instruction",
+        "instructions",
         "num_bytes",
         "_parser",
         "_example",
@@ -156,11 +157,8 @@ class Episode:
             raise self._error(f"features differ in length: {lengths}")
         self._stored_steps = next(iter(lengths.values()))
         standard = self._guarded(lambda: self._standard(rows), "its numbers")
-        self._steps, self.num_steps, self.instruction = (
-            standard.steps,
-            len(standard.steps),
-            standard.instruction,
-        )
+        self._steps, self.num_steps = standard.steps, len(standard.steps)
+        self.instructions = standard.instructions
         names = spec.action.names if spec.action else ()
         self.actions = self._finite(standard.action, spec.action_key, names)
         self.states = self._finite(standard.state, spec.state_key, spec.state_names)
@@ -197,6 +195,11 @@ class Episode:
             what = f"step {step}, key {spec.depth_key!r}"
             stored = self._guarded(lambda: leaf.decode_example_np(stored), what)
         return np.asarray(stored, np.float32).reshape(stored.shape[:2])
+
+    @property
+    def instruction(self) -> bytes:
+        """See the class."""
+        return self.instructions[0] if self.instructions else b""
 
     @property
     def timestamps(self) -> np.ndarray | None:
@@ -240,7 +243,7 @@ class Episode:
             steps=range(self._stored_steps),
             action=np.asarray(rows[spec.action_key], np.float32) if spec.action else None,
             state=np.asarray(rows[spec.state_key], np.float32) if spec.state_key else None,
-            instruction=bytes(texts[0]) if len(texts) else b"",
+            instructions=tuple(map(bytes, texts[:1])),
         )
 
     def _finite(self, values, key, names):

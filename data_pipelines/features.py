@@ -19,6 +19,7 @@ from data_pipelines.errors import DatasetError
 from data_pipelines.recipe import Recipe
 from farsighted_jax.core.spec import DatasetSpec
 
+_METADATA = "episode_metadata"
 _PREFIX = "tensorflow_datasets.core.features."
 
 ALLOWED: dict[str, str] = {
@@ -87,6 +88,8 @@ def check_spec(features: Features, spec: DatasetSpec, dataset: str, recipe: Reci
             _check_vector(features, dataset, spec.state_key, len(spec.state_names) or None)
         if spec.language_key:
             _check_text(features, dataset, spec.language_key)
+    if spec.paraphrases:
+        _check_texts(features, dataset, spec.paraphrases)
     for camera in spec.cameras:
         leaf = _leaf(features, dataset, camera.rgb_key, f"the rgb image of camera {camera.name!r}")
         if not isinstance(leaf, tfds_features.Image) or leaf.shape[-1] != 3 or leaf.np_dtype != np.uint8:
@@ -169,6 +172,17 @@ def _check_text(features, dataset, key):
     leaf = _leaf(features, dataset, key, "text")
     if not isinstance(leaf, tfds_features.Tensor) or leaf.shape != () or leaf.np_dtype != np.object_:
         raise _mismatch(dataset, key, "text", leaf)
+
+
+def _check_texts(features, dataset, key):
+    found = {name for name in features.leaves if name.startswith(f"{_METADATA}/")}
+    if f"{_METADATA}/{key}" not in found:
+        names = sorted(name.removeprefix(f"{_METADATA}/") for name in found)
+        raise DatasetError(f"dataset {dataset!r}: no feature {key!r} of an episode; it has {names}")
+    leaf = features.leaves[f"{_METADATA}/{key}"]
+    inner = leaf.feature if isinstance(leaf, tfds_features.Sequence) else leaf
+    if not isinstance(inner, tfds_features.Tensor) or inner.shape != () or inner.np_dtype != np.object_:
+        raise _mismatch(dataset, key, "a text or a list of texts", leaf)
 
 
 def _check_depth(features, dataset, key):

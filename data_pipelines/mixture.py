@@ -122,12 +122,23 @@ def continued(schedule: Sequence, step: int, weights: Mapping[str, float]) -> Sc
     """The schedule with `weights` from `step` on; unchanged if they already hold there.
 
     Segments from `step` on, which no batch has used yet, are replaced.
+
+    Args:
+      schedule: segments so far; () before the first.
+      step: from which on.
+      weights: of the datasets as they are to be drawn: those that count for each step times the steps, as
+        `parse_mixture` gives them.
     """
-    kept = [segment for segment in checked_schedule(schedule) if segment[0] < step]
+    kept = used(schedule, step)
     shares = _shares(str(dict(weights)), list(weights.items()))
     if kept and _whole_weights(kept[-1][1]) == _whole_weights(shares):
-        return tuple(kept)
+        return kept
     return checked_schedule([*kept, (step if kept else 0, shares)])
+
+
+def used(schedule: Sequence, step: int) -> Schedule:
+    """The segments of a schedule that the first `step` batches have used; () of none."""
+    return tuple(segment for segment in checked_schedule(schedule) if segment[0] < step) if schedule else ()
 
 
 def dataset_names(schedule: Schedule) -> tuple[str, ...]:

@@ -64,13 +64,13 @@ class Standard(NamedTuple):
       steps: which of the stored steps the episode has.
       action: float32[L, M], or None.
       state: float32[L, I], or None.
-      instruction: of the first step, b"" without any.
+      instructions: of the first step, the usual one first, () without any.
     """
 
     steps: range
     action: np.ndarray | None
     state: np.ndarray | None
-    instruction: bytes
+    instructions: tuple[bytes, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Recipe:
     Attributes:
       action: parts of the action, side by side; () without.
       state: parts of the proprioception.
-      language: step features of the instruction; the first that is not empty counts.
+      language: step features of the instruction; the first that is not empty counts, others say the same.
       codepoints: whether the instruction is stored as numbers of characters.
       skip_first: steps left out at the episode's begin.
     """
@@ -126,14 +126,14 @@ class Recipe:
             steps=steps,
             action=_side_by_side(self.action, rows, steps),
             state=_side_by_side(self.state, rows, steps),
-            instruction=self._instruction(rows),
+            instructions=self._instructions(rows),
         )
 
-    def _instruction(self, rows):
+    def _instructions(self, rows):
         texts = (rows[key][0] for key in self.language if len(rows[key]))
         if self.codepoints:
             texts = map(text_of_codepoints, texts)
-        return next((bytes(text) for text in texts if len(text)), b"")
+        return tuple(bytes(text) for text in texts if len(text))
 
 
 def _side_by_side(parts, rows, steps):

@@ -27,6 +27,7 @@ class AnyEpisode(Protocol):
       actions: float32[L, M], or None for action-free video.
       states: float32[L, I], or None.
       instruction: of the first step, b"" if there is none.
+      instructions: ways to say it, `instruction` first; may be ().
       timestamps: float64[L] seconds of each step where the dataset says them, or None.
       metadata: the episode's own features by key.
       num_bytes: memory that it holds, images not decoded.
@@ -37,6 +38,7 @@ class AnyEpisode(Protocol):
     actions: np.ndarray | None
     states: np.ndarray | None
     instruction: bytes
+    instructions: tuple[bytes, ...]
     timestamps: np.ndarray | None
     metadata: dict[str, Any]
     num_bytes: int

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 from data_pipelines import mixture
 from data_pipelines.assemble import Assembler
 from data_pipelines.dataset import open_split
+from data_pipelines.draw import NO_DRAW, draw_sample
 from data_pipelines.episode_cache import MB, EpisodeCache, plan
 from data_pipelines.errors import DatasetError
-from data_pipelines.frame import NO_AUGMENTATION, draw_augmentation
 from data_pipelines.language.instructions import Instructions, tokenizer_for
 from data_pipelines.left_out import LeftOut
 from data_pipelines.prefetch import read_ahead
@@ -34,9 +33,6 @@ from farsighted_jax.core.spec import DatasetSpec, to_dict
 
 Batch = dict[str, np.ndarray]
 
-# Tells the draw of a scale from that of the augmentation of the same sample.
-_SCALE = zlib.crc32(b"offset_scales")
-
 
 def open_stream(
     data_config: Mapping[str, Any],
@@ -47,6 +43,7 @@ def open_stream(
     process_index: int = 0,
     process_count: int = 1,
     schedule: Sequence[tuple[int, Mapping[str, float]]] | None = None,
+    resumed_at: int | None = None,
     statistics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Stream:
     """Opens a stream of batches and checks all that can be checked before reading images.
@@ -58,8 +55,9 @@ def open_stream(
       train: whether batches are augmented, if the config says so.
       process_index: this host.
       process_count: hosts; host p holds the rows [p, p + 1) * batch_size / process_count.
-      schedule: [(from_step, {dataset: weight}), ...] in place of the config's
-        mixture; `mixture.continued` makes one when weights change at a resume.
+      schedule: [(from_step, {dataset: weight}), ...] in place of the config's mixture.
+      resumed_at: batches that a run has used of `schedule`; from there on the config's mixture holds. Where
+        it is another, a segment starts; see `mixture.continued`.
       statistics: `Stream.statistics` of the training data. Evaluation passes
         these, so that both are normalised alike; by default the split's own.
 
@@ -73,11 +71,14 @@ def open_stream(
     _check_division(batch_size, process_index, process_count, settings.windows_per_episode)
     # Readers are threads already; OpenCV's own pool would fight them for the cores.
     cv2.setNumThreads(0)
-    if schedule:
+    of_config = resumed_at is not None or not schedule
+    if of_config:
+        schedule = mixture.used(schedule or (), resumed_at or 0)
+        mixed = mixture.parse_mixture(settings.mixture, settings.dir)
+        names = tuple(dict.fromkeys([*mixture.dataset_names(schedule), *mixed]))
+    else:
         schedule = mixture.checked_schedule(schedule)
         names = mixture.dataset_names(schedule)
-    else:
-        names = tuple(mixture.parse_mixture(settings.mixture, settings.dir))
     mixture.check_present(settings.mixture, settings.dir, names)
     for name, _ in settings.dataset_offsets_s:
         check_choice("data.dataset_offsets_s", name, names)
@@ -98,9 +99,9 @@ def open_stream(
     for name, split in zip(names, splits, strict=True):
         source, measured[name] = open_source(split, settings, train, with_depth, given.get(name))
         sources.append(source)
-    if not schedule:
+    if of_config:
         num_steps = {name: int(source.lengths.sum()) for name, source in zip(names, sources, strict=True)}
-        schedule = mixture.checked_schedule([(0, _weights(settings, num_steps))])
+        schedule = mixture.continued(schedule, resumed_at or 0, _weights(settings, num_steps))
     instructions, cache = _instructions(settings), EpisodeCache()
     assembler = Assembler(
         sources,
@@ -111,6 +112,7 @@ def open_stream(
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
         plain_clip=settings.plain_clip and settings.augments(train),
+        goal=bool(settings.goal),
         instructions=instructions,
         text_features=_text_features(settings, instructions, splits),
     )
@@ -139,6 +141,7 @@ class Stream:
       schedule: ((from_step, {dataset: weight}), ...).
       statistics: dataset -> action, state and depth statistics, for JSON.
       preprocessing: what is done to an image, with the limits of the augmentation.
+      normalization: mode of actions and states, see `core.normalization`.
       fingerprints: dataset -> digest of its content and meaning.
       fingerprint: digest over all of them.
       num_windows: windows of all datasets together.
@@ -160,7 +163,7 @@ class Stream:
             batch_size,
         )
         self.specs: dict[str, DatasetSpec] = {name: source.split.spec for name, source in sources.items()}
-        self.preprocessing = settings.preprocessing(train)
+        self.preprocessing, self.normalization = settings.preprocessing(train), settings.normalization
         self._settings, self._sources, self._assembler = settings, sources, assembler
         self._cache, self._ahead = cache, 1
         self._batch_bytes = len(rows) * sum(array.nbytes for array in assembler.empty(1).values())
@@ -170,8 +173,7 @@ class Stream:
         self.codes: CodeFormat | None = common_format(stored) if stored else None
         self.text_features = assembler.text_features and assembler.text_features.identity
         self._rows, self._seed = rows, seed
-        self._augment = train and settings.augment
-        self._num_scales = len(next(iter(sources.values())).steps)
+        self._train = train
         self._windows = {name: source.windows for name, source in sources.items()}
         self._ends = np.cumsum(np.concatenate(list(self._windows.values())))
         self.num_windows = int(self._ends[-1])
@@ -213,9 +215,13 @@ class Stream:
             "kept_misses": self._cache.misses,
         }
 
+    def ids(self, step: int) -> np.ndarray:
+        """(dataset, episode, step of frame 0) of this host's rows of a batch, int32[R, 3]; reads nothing."""
+        return self._sampler.ids(step, self._rows)
+
     def batch(self, step: int) -> Batch:
         """This host's rows of batch `step` >= 0; see `core.batch.FIELDS`."""
-        return self._filled(self._sampler.ids(step, self._rows), step)
+        return self._filled(self.ids(step), step)
 
     def batches(self, first_step: int, *, readers: int = 4, prefetch: int = 8) -> Iterator[tuple[int, Batch]]:
         """(step, batch) from `first_step` on without end, read ahead by threads.
@@ -288,23 +294,14 @@ class Stream:
         for row, row_ids in enumerate(ids):
             if row_ids[0] < 0:
                 continue
-            augmentation, scale = NO_AUGMENTATION, 0
+            draw = NO_DRAW
             if step is not None:
-                augmentation, scale = self._draws(step * self.batch_size + self._rows[row])
-            unread = self._assembler.write(batch, row, row_ids, augmentation, scale)
+                sample = step * self.batch_size + self._rows[row]
+                draw = draw_sample(self._settings, self.preprocessing, self._seed, sample, self._train)
+            unread = self._assembler.write(batch, row, row_ids, draw)
             if unread:
                 self._left_out.add_unread(self.names[row_ids[0]], unread)
         return batch
-
-    def _draws(self, sample):
-        """What is drawn for one sample of the endless row: augmentation, and which scale."""
-        augmentation, scale = NO_AUGMENTATION, 0
-        if self._augment:
-            augmentation = draw_augmentation(self.preprocessing, np.random.default_rng([self._seed, sample]))
-        if self._num_scales > 1:
-            rng = np.random.default_rng([self._seed, sample, _SCALE])
-            scale = int(rng.integers(self._num_scales))
-        return augmentation, scale
 
 
 def _check_division(batch_size, process_index, process_count, windows_per_episode):

@@ -42,6 +42,11 @@ class StreamSettings:
       text_length: tokens L of an instruction, its end included; longer ones are cut.
       text_features: local folder of `farsighted text-features`, or "" for batches without vectors of the
         instructions.
+      text_choice: which of the ways to say an episode's task a training sample is told: the "first", or
+        "any", each equally likely. Evaluation takes the first.
+      text_dropout: share of the training samples that are told nothing.
+      goal: "" for batches without goals; else a later frame of the episode, in hindsight what was wanted: its
+        "last", or one drawn "uniform"ly among those after frame 0. Evaluation takes the last.
       cameras: roles of the cameras of the history, that of `camera` first; () for batches without history.
       history_s: seconds before frame 0 of the history's frames, the oldest first; frame 0 itself,
         which is always one of them, is not named.
@@ -82,11 +87,17 @@ class StreamSettings:
     action_fraction: float = 1.0
     plain_clip: bool = False
     memory_mb: float = 1024.0
+    text_choice: str = "first"
+    text_dropout: float = 0.0
+    goal: str = ""
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
         check_choice("data.on_corrupt", self.on_corrupt, ("strict", "skip"))
         check_choice("data.normalization", self.normalization, MODES)
+        check_choice("data.text_choice", self.text_choice, ("first", "any"))
+        check_choice("data.goal", self.goal, ("", "last", "uniform"))
+        check_range("data.text_dropout", self.text_dropout, 0.0, 1.0)
         for name in ("resolution", "action_horizon", "windows_per_episode"):
             check_range(f"data.{name}", getattr(self, name), low=1)
         # Of one token nothing but the end would be left.

@@ -79,7 +79,8 @@ VISIBLE_TO_DATA = NUMPY_ONLY - {"farsighted_jax.core.dims"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 INSIDE_FUNCTIONS = set(
     "tensorflow torch transformers tokenizers matplotlib metaworld mujoco gymnasium gymnasium_robotics "
-    "libero websockets msgpack safetensors huggingface_hub tensorboardX tensorboard rlds".split()
+    "libero websockets msgpack safetensors huggingface_hub tensorboardX tensorboard rlds h5py "
+    "apache_beam".split()
 )
 
 

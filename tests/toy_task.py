@@ -82,6 +82,11 @@ class ToyStream:
 
     statistics = {"toy": {"mean": [0.0, 1.0], "count": 3}}
     schedule = [[0, {"toy": 1.0}]]
+    names = ("toy",)
+
+    @property
+    def fingerprints(self):
+        return {"toy": self.fingerprint}
 
     def batch(self, step):
         random = np.random.default_rng([self.seed, step])

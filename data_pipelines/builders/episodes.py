@@ -2,21 +2,27 @@
 
 An episode is a mapping. It holds, T steps long, what its `DatasetSpec` names by role: "rgb/<camera>"
 uint8[T, H, W, 3] or T encoded pictures (png or jpeg), "depth/<camera>" uint16[T, H, W] in the camera's unit
-(0: not measured), "action" float[T, M], "state" float[T, S]; besides "instruction", and where there are any
-"success" and "metadata".
+(0: not measured) or T such pictures, "action" float[T, M], "state" float[T, S]; besides "instruction", and
+where there are any "success" and "metadata".
+
+Large datasets are built on Apache Beam (extra `beam`), on this machine or, by its flags, on Dataflow, Flink
+or Spark: the same episodes in the same order.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from data_pipelines.builders.synthetic import FILE_FORMATS, png
 from data_pipelines.errors import DatasetError
@@ -28,10 +34,42 @@ _JPEG = b"\xff\xd8"
 
 Episodes = Callable[[], Iterable[Mapping[str, Any]]]
 
+# Most episodes that one place may give: with Beam, an episode's key is its place's number times this.
+_MAX_OF_PLACE = 2**24
 
-def dataset_folder(directory: str | os.PathLike, name: str) -> Path:
-    """Where a dataset of that name is written."""
-    return Path(directory) / name / VERSION
+
+@dataclasses.dataclass(frozen=True)
+class Recordings:
+    """The episodes of a split by the places where they are, which workers can share.
+
+    Attributes:
+      places: such as files, in order; Beam sends them to its workers.
+      read: place -> its episodes, in order.
+    """
+
+    places: Sequence[Any]
+    read: Callable[[Any], Iterable[Mapping[str, Any]]]
+
+    def __call__(self) -> Iterator[Mapping[str, Any]]:
+        """All of them, one in memory at a time."""
+        for place in self.places:
+            yield from self.read(place)
+
+
+def add_beam_flags(parser: argparse.ArgumentParser) -> None:
+    """Lets a builder's command line end in `--beam` and flags of Apache Beam: `beam` of `write_dataset`."""
+    parser.add_argument(
+        "--beam",
+        nargs=argparse.REMAINDER,
+        metavar="FLAG",
+        help="build on Apache Beam (extra `beam`) with the flags that follow, such as --direct_num_workers=4 "
+        "--direct_running_mode=multi_processing, or --runner=DataflowRunner and what that needs",
+    )
+
+
+def dataset_folder(directory: str | os.PathLike, name: str) -> epath.Path:
+    """Where a dataset of that name is written; a URI where workers on other machines write it."""
+    return epath.Path(directory) / name / VERSION
 
 
 def write_dataset(
@@ -43,7 +81,8 @@ def write_dataset(
     description: str = "",
     documents: Mapping[str, Mapping[str, Any]] = {},
     file_format: str = "array_record",
-) -> Path:
+    beam: Sequence[str] | None = None,
+) -> epath.Path:
     """Writes `<directory>/<spec.name>/1.0.0` with its specification beside the records.
 
     Args:
@@ -54,6 +93,7 @@ def write_dataset(
       description: of the dataset, in words.
       documents: file name -> JSON that is written beside the records.
       file_format: "array_record", or "tfrecord", which needs TensorFlow (extra `build`).
+      beam: flags of Apache Beam, on which it is then built; every split must be `Recordings`. None: without.
 
     Returns:
       The version folder.
@@ -61,6 +101,7 @@ def write_dataset(
     Raises:
       DatasetError: an unknown file format, a split without an episode, the folder has other data, or an
         episode lacks something, or is not as the specification and the first one say; it is named.
+      ImportError: `beam` without Apache Beam; names the extra.
     """
     if file_format not in FILE_FORMATS:
         raise DatasetError(f"file format {file_format!r}, expected one of {FILE_FORMATS}")
@@ -68,6 +109,8 @@ def write_dataset(
     # It is written last: without it an earlier call was stopped, and TFDS keeps what was complete.
     if (folder / SPEC).exists():
         raise DatasetError(f"{folder} is there already; remove it, or write to another folder")
+    if beam is not None:
+        _check_beam(spec, episodes)
     firsts = {split: next(iter(of()), None) for split, of in episodes.items()}
     if empty := [split for split, first in firsts.items() if first is None]:
         raise DatasetError(f"dataset {spec.name!r}: no episodes for split(s) {empty}")
@@ -79,10 +122,11 @@ def write_dataset(
         first,
         metadata,
         description,
+        beam is not None,
         data_dir=os.fspath(directory),
         file_format=file_format,
     )
-    builder.download_and_prepare()
+    builder.download_and_prepare(download_config=None if beam is None else _on_beam(beam))
     for name, values in {**documents, SPEC: to_dict(spec)}.items():
         (folder / name).write_text(json.dumps(dict(values), indent=2) + "\n", encoding="utf-8")
     return folder
@@ -148,8 +192,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, spec, episodes, first, metadata, description, **kwargs):
-        self._spec, self._episodes, self._first = spec, episodes, first
+    def __init__(self, spec, episodes, first, metadata, description, on_beam, **kwargs):
+        self._spec, self._episodes, self._first, self._on_beam = spec, episodes, first, on_beam
         self._metadata, self._description = dict(metadata), description
         self.name = spec.name
         super().__init__(**kwargs)
@@ -182,14 +226,55 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        return {split: self._generate_examples(split) for split in self._episodes}
+        generate = self._beam_examples if self._on_beam else self._generate_examples
+        return {split: generate(split) for split in self._episodes}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         for index, episode in enumerate(self._episodes[split]()):
-            example = {"steps": _steps(episode, self._spec, f"{self.name}:{split}, episode {index}")}
-            if self._metadata:
-                example["episode_metadata"] = episode["metadata"]
-            yield index, example
+            place = f"{self.name}:{split}, episode {index}"
+            yield index, _example(episode, self._spec, place, bool(self._metadata))
+
+    def _beam_examples(self, split):
+        import apache_beam
+
+        recordings = self._episodes[split]
+        # What workers get must not hold this builder.
+        read = functools.partial(
+            _keyed_examples, recordings.read, self._spec, f"{self.name}:{split}", bool(self._metadata)
+        )
+        places = apache_beam.Create(list(enumerate(recordings.places)))
+        return places | apache_beam.Reshuffle() | apache_beam.FlatMap(read)
+
+
+def _example(episode, spec, place, with_metadata):
+    steps = {"steps": _steps(episode, spec, place)}
+    return steps | ({"episode_metadata": episode["metadata"]} if with_metadata else {})
+
+
+def _keyed_examples(read, spec, name, with_metadata, numbered):
+    number, place = numbered
+    for index, episode in enumerate(read(place)):
+        if index == _MAX_OF_PLACE:
+            raise DatasetError(f"{name}: {place} holds more than {_MAX_OF_PLACE} episodes")
+        named = f"{name}, episode {index} of {place}"
+        yield number * _MAX_OF_PLACE + index, _example(episode, spec, named, with_metadata)
+
+
+def _check_beam(spec, episodes):
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError as error:
+        raise ImportError("building on Apache Beam needs it: pip install farsighted-jax[beam]") from error
+    if plain := [split for split, of in episodes.items() if not isinstance(of, Recordings)]:
+        raise DatasetError(
+            f"dataset {spec.name!r}: Apache Beam shares out `Recordings`, found functions for {plain}"
+        )
+
+
+def _on_beam(flags):
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    return tfds.download.DownloadConfig(beam_options=PipelineOptions(list(flags)))
 
 
 def _encoded(image):

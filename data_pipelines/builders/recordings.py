@@ -8,6 +8,7 @@ read without pickle.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def write_dataset(
     }
     return episodes_lib.write_dataset(
         directory,
-        spec,
+        dataclasses.replace(spec, paraphrases="instructions" if spec.language_key else ""),
         {split: reader(paths) for split, paths in episodes.items()},
         metadata=metadata,
         description=f"Recorded episodes of {spec.name!r}; {RECORDING} says how.",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.builders.episodes import write_dataset
+from data_pipelines.builders.episodes import Recordings, add_beam_flags, write_dataset
 from farsighted_jax.core.spec import ActionSpec, CameraSpec, DatasetSpec
 
 # CHANGE 1: what the numbers mean. Nothing of it can be found out later, and all of training trusts it.
@@ -74,25 +74,25 @@ def episode(path: Path) -> dict[str, Any]:
     }
 
 
-def episodes(paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """The episodes of a split, one in memory at a time."""
-    for path in paths:
-        # CHANGE 4: whatever should be left out, such as recordings that failed.
-        yield episode(path)
+def episodes(path: Path) -> Iterator[dict[str, Any]]:
+    """The episodes of one recording: one here; a file that holds many gives them one after the other."""
+    # CHANGE 4: whatever should be left out, such as recordings that failed.
+    yield episode(path)
 
 
 def main() -> None:
     """Writes the dataset."""
     parser = argparse.ArgumentParser(description="Write recordings as RLDS.")
     parser.add_argument("files", type=Path, help="folder of recordings")
-    parser.add_argument("data", type=Path, help="folder of datasets")
+    parser.add_argument("data", help="folder of datasets")
+    add_beam_flags(parser)
     flags = parser.parse_args()
     splits = {name: paths for name, paths in recordings(flags.files).items() if paths}
     folder = write_dataset(
         flags.data,
         SPEC,
-        # The default binds each split's paths; a plain closure would see the last ones only.
-        {name: lambda paths=paths: episodes(paths) for name, paths in splits.items()},
+        {name: Recordings(paths, episodes) for name, paths in splits.items()},
+        beam=flags.beam,
     )
     print(f"dataset: {folder}")
 

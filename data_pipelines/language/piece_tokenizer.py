@@ -57,6 +57,10 @@ class PieceTokenizer:
         decoded = text.decode("utf-8", errors="replace")
         return np.array(self._tokenizer.encode(decoded, add_special_tokens=False).ids, np.int32)
 
+    def text(self, tokens: np.ndarray) -> bytes:
+        """What tokens say, about as it was said; special ones say nothing."""
+        return self._tokenizer.decode(np.asarray(tokens).tolist(), skip_special_tokens=True).encode()
+
 
 def _content(path):
     try:

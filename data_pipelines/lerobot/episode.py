@@ -90,6 +90,11 @@ class LeRobotEpisode:
         self._shelf.spec.camera(camera)
 
     @property
+    def instructions(self) -> tuple[bytes, ...]:
+        """The instruction alone: tasks of an episode follow each other, they do not say the same."""
+        return (self.instruction,)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """Number in the whole dataset, and its tasks."""
         return {"episode_index": self._place.number, "tasks": list(self._place.tasks)}

@@ -1,8 +1,9 @@
 """A folder of films and of folders of pictures as a dataset: action-free episodes, one a video.
 
 The videos stand in the dataset's folder, or below it in `train`, `val` and `test`. A text
-file of the same name beside a video holds its instruction. Films are read at the
-dataset's rate, each step the frame nearest in time; pictures are taken to have that rate.
+file of the same name beside a video holds its instruction, or several that say the same, one
+a line. Films are read at the dataset's rate, each step the frame nearest in time; pictures are
+taken to have that rate.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ class VideoEpisode:
     Attributes:
       index: number of the video in its split.
       num_steps: steps L at the dataset's rate.
-      instruction: its text, b"" without one.
+      instruction: the first line of its text, b"" without one.
+      instructions: all lines.
     """
 
     actions = states = timestamps = None
@@ -152,7 +154,8 @@ class VideoEpisode:
         else:
             self._frames = self._nearest(video.times)
         self.num_steps = len(self._frames)
-        self.instruction = self._text()
+        self.instructions = self._texts()
+        self.instruction = self.instructions[0] if self.instructions else b""
 
     def rgb(self, step: int, camera: str = "primary") -> np.ndarray:
         """The image of a step, uint8[H, W, 3]; RecordError if it cannot be decoded."""
@@ -203,11 +206,12 @@ class VideoEpisode:
         earlier = wanted - times[after - 1] <= times[after] - wanted + 1e-6
         return np.where(earlier, after - 1, after)
 
-    def _text(self):
+    def _texts(self):
         if not self._split.spec.language_key or not self._video.text:
-            return b""
+            return ()
         try:
-            return Path(self._split.directory, self._video.text).read_bytes().strip()
+            lines = Path(self._split.directory, self._video.text).read_bytes().splitlines()
+            return tuple(line.strip() for line in lines if line.strip())
         except OSError as error:
             raise self._error(f"its text cannot be read: {error}") from error
 

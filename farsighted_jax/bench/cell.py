@@ -18,8 +18,8 @@ from farsighted_jax.train.guard import TrainingDivergedError
 from farsighted_jax.train.resume import SAFE_KEYS
 
 CELL = "cell.json"
-# Results of an evaluation depend on these, a training does not.
-IGNORED = tuple(key for key in SAFE_KEYS if not key.startswith("eval."))
+# Results of an evaluation depend on these, a training does not; a mixture decides what is trained.
+IGNORED = tuple(key for key in SAFE_KEYS if not key.startswith("eval.") and key != "data.mixture")
 
 
 class StageError(RuntimeError):

@@ -24,7 +24,7 @@ def evaluate_policy_run(
       place: keys of `config.data` in place of the run's own.
       evaluators: names, in place of the run's own `eval.evaluators`.
     """
-    from farsighted_jax.cli.run import parts_for, stream_for
+    from farsighted_jax.cli.run import parts_for, stream_for, trained_datasets
     from farsighted_jax.evaluators.registry import evaluate
 
     scored = stream_for(
@@ -33,6 +33,7 @@ def evaluate_policy_run(
         train=False,
         split=split,
         statistics=run.statistics,
+        **trained_datasets(run.config, folder),
         **place,
     )
     parts_for(run.config, folder).check_stream(scored)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from farsighted_jax.cli import arguments
+from farsighted_jax.core.config import check_range
 
 SUBJECTS = ("data", "config")
+# Samples whose datasets are counted; of the loader, what is said.
+MIXTURE_SAMPLES = 10_000
+LOADER = (
+    "frames_per_s", "samples_per_s", "first_batch_s", "rss_mb", "rss_growth_mb", "seconds", "batch_size",
+    "readers", "prefetch",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,8 +28,25 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--episodes", type=int, help="look at this many episodes of each dataset (default: all)"
     )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="read batches for so long to time the loader (default: 2; 0: not)",
+    )
+    parser.add_argument("--out", metavar="FILE.html", help="draw samples as the model sees them, on one page")
+    parser.add_argument("--clips", type=int, default=2, help="samples drawn of each dataset (default: 2)")
     flags, config = arguments.parse(parser, argv)
-    report = data_report(config, flags.episodes) if flags.subject == "data" else config_report(config)
+    check_range("--seconds", flags.seconds, low=0.0)
+    check_range("--clips", flags.clips, low=1)
+    if flags.subject == "config":
+        report = config_report(config)
+    else:
+        report, stream = data_report(config, flags.episodes, flags.seconds)
+        if flags.out:
+            from farsighted_jax.viz.stream_page import write_stream_page
+
+            report["page"] = str(write_stream_page(flags.out, stream, report, flags.clips))
     if flags.json:
         print(json.dumps(report, indent=2))
     else:
@@ -29,8 +54,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def data_report(config, max_episodes: int | None = None) -> dict[str, Any]:
-    """What each dataset of the mixture holds, and the windows and batches it gives."""
+def data_report(config, max_episodes: int | None = None, seconds: float = 0.0) -> tuple[dict[str, Any], Any]:
+    """What each dataset of the mixture holds, and the windows and batches it gives.
+
+    Args:
+      config: of a run.
+      max_episodes: of each dataset that are looked at; None: all.
+      seconds: how long the loader is timed; 0: not.
+
+    Returns:
+      The report for JSON, and the stream it is of.
+    """
     from data_pipelines.dataset import open_split
     from data_pipelines.mixture import dataset_names, parse_mixture
     from data_pipelines.stream import open_stream
@@ -45,13 +79,46 @@ def data_report(config, max_episodes: int | None = None) -> dict[str, Any]:
         datasets[name] = dataset_report(split, max_episodes)
     stream = open_stream(data, batch_size=config.batch_size, seed=config.seed)
     batch = stream.batch(0)
-    return {
+    report = {
         "datasets": datasets,
         "windows": stream.num_windows,
         "left_out": stream.counts,
         "fingerprint": stream.fingerprint,
         "batch": {name: f"{array.dtype}{list(array.shape)}" for name, array in batch.items()},
+        "mixture": realised_mixture(stream),
+        "loader": _loader(config, seconds) if seconds else {},
     }
+    return report, stream
+
+
+def realised_mixture(stream, samples: int = MIXTURE_SAMPLES) -> dict[str, Any]:
+    """Weight of each dataset, and its share of the first samples, in whole batches; reads nothing."""
+    steps = -(-samples // stream.batch_size)
+    found = collections.Counter(int(row[0]) for step in range(steps) for row in stream.ids(step))
+    total = sum(found.values())
+    weights = stream.schedule[0][1]
+    return {
+        "samples": total,
+        "datasets": {
+            name: {"weight": weights[name], "share": found[index] / total}
+            for index, name in enumerate(weights)
+        },
+    }
+
+
+def _loader(config, seconds):
+    from farsighted_jax.bench import data as bench
+
+    data = config.data
+    measured = bench.run(
+        data,
+        batch_size=config.batch_size,
+        seconds=seconds,
+        readers=data.readers,
+        prefetch=data.prefetch,
+        warm_up=2,
+    )
+    return {name: measured[name] for name in LOADER}
 
 
 def config_report(config, task=None) -> dict[str, Any]:

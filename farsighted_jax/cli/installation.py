@@ -29,6 +29,8 @@ EXTRAS = {
     "convert": ("safetensors", "huggingface_hub"),
     "text": ("tokenizers",),
     "lerobot": ("pyarrow", "av"),
+    "hdf5": ("h5py",),
+    "beam": ("apache_beam",),
     "parity": ("torch", "transformers"),
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld", "gymnasium_robotics"),

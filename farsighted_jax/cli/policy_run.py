@@ -117,12 +117,14 @@ class PolicyRun(NamedTuple):
             )
 
 
-def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
+def policy_run(config: ConfigDict, folder: Path | None = None, resumed: bool = False) -> PolicyRun:
     """Builds a policy's task.
 
     Args:
       config: of the policy; `lam` names the LAM's run folder, or `init` a policy that has one.
       folder: its run folder if it has been trained, whose documents are then taken.
+      resumed: whether training goes on: datasets that its mixture now has besides come after those of the
+        folder, so that these keep their embodiment.
 
     Raises:
       ConfigError: see `policy.task.policy_task`; a LAM that cannot be read or is not that of `init`, or
@@ -139,6 +141,9 @@ def policy_run(config: ConfigDict, folder: Path | None = None) -> PolicyRun:
     else:
         found = map(dataset_spec, json.loads(_read(folder, SPECS_DOCUMENT, "specifications of its datasets")))
         specs = {spec.name: spec for spec in found}
+        if resumed:
+            names = parse_mixture(config.data.mixture, config.data.dir)
+            specs |= {name: spec_of(config.data.dir, name) for name in names if name not in specs}
     needs_lam = config.model.plan or config.model.image_encoder == LAM_ENCODER
     lam = _lam(config, folder, list(specs)) if needs_lam else None
     return PolicyRun(policy_task(config, lam and lam.model, specs), lam, specs, _text(config, folder))

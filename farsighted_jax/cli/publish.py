@@ -61,7 +61,7 @@ def publish(
     """
     from farsighted_jax import __version__
     from farsighted_jax.checkpoint import release
-    from farsighted_jax.cli.run import read_run, stream_for, with_text_encoder
+    from farsighted_jax.cli.run import read_run, stream_for, trained_datasets, with_text_encoder
 
     if out.exists():
         raise release.ReleaseError(f"{out}: there already; remove it or choose another folder")
@@ -71,6 +71,7 @@ def publish(
     kind = "lam" if run.config.task == "lam" else "policy"
     # The statistics of the run, so that the split is opened as it was trained on.
     place = {"dir": data_dir or run.config.data.dir, "codes": "", "windows_per_episode": 1}
+    place |= trained_datasets(run.config, folder)
     stream = stream_for(run.config, batch_size=EXAMPLE_ROWS, train=False, statistics=run.statistics, **place)
     example, check = EXAMPLES[kind](run, stream, place["dir"])
     found = release.write(
@@ -102,6 +103,7 @@ def _evaluation(folder, file):
 def _documents(run, stream, folder) -> dict[str, Any]:
     """File name -> content, without places of this machine."""
     from farsighted_jax.checkpoint.release import without_places
+    from farsighted_jax.cli.run import trained_datasets
     from farsighted_jax.core.spec import to_dict
 
     documents = {
@@ -110,6 +112,8 @@ def _documents(run, stream, folder) -> dict[str, Any]:
         "specs.json": [without_places(to_dict(spec)) for spec in stream.specs.values()],
         "preprocessing.json": stream.preprocessing.to_dict(),
     }
+    if trained_datasets(run.config, folder):
+        documents["config.json"]["data"]["mixture"] = ",".join(stream.names)
     if _tokenizer_files(stream.tokenizer):
         documents["config.json"]["data"]["text_tokenizer"] = TOKENIZER
     lam = folder / LAM

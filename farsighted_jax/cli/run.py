@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.language.instructions import tokenizer_for
 from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
+from data_pipelines.mixture import parse_mixture
 from data_pipelines.stream import Stream, open_stream
 from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.cli.policy_run import TEXT_DOCUMENT, policy_run, policy_zeros
@@ -25,6 +26,7 @@ from farsighted_jax.lam.task import LamTask, lam_task
 from farsighted_jax.policy.task import PolicyTask
 from farsighted_jax.pretrained import folder as pretrained_folder
 from farsighted_jax.pretrained.networks import load_placed
+from farsighted_jax.train import resume
 from farsighted_jax.train.resume import CONFIG, STATISTICS
 from farsighted_jax.train.warm_start import LoadPretrained
 
@@ -73,12 +75,13 @@ class Parts:
     check_stream: Callable[[Stream], None]
 
 
-def parts_for(config: ConfigDict, folder: Path | None = None) -> Parts:
+def parts_for(config: ConfigDict, folder: Path | None = None, resumed: bool = False) -> Parts:
     """Builds the task that a configuration names.
 
     Args:
       config: of a run.
       folder: its run folder if it has been trained: what else it needs is read from there.
+      resumed: whether training goes on, perhaps with datasets that the folder does not know.
 
     Raises:
       ConfigError: a task that is unknown, inconsistent or lacks a key.
@@ -87,7 +90,7 @@ def parts_for(config: ConfigDict, folder: Path | None = None) -> Parts:
     try:
         if config.task == "lam":
             return Parts(lam_task(config), {}, load_placed, lambda stream: None)
-        run = policy_run(config, folder)
+        run = policy_run(config, folder, resumed)
 
         def check(stream):
             run.check_codes(stream.codes)
@@ -108,8 +111,11 @@ def task_for(config: ConfigDict, folder: Path | None = None) -> Task:
 def stream_for(
     config: ConfigDict, *, batch_size: int | None = None, train: bool = True, **changes: Any
 ) -> Stream:
-    """Opens the configuration's data; `changes` replace keys of `config.data`, or are `statistics`."""
-    statistics = changes.pop("statistics", None)
+    """Opens the configuration's data; `changes` replace keys of `config.data`, or are options of the stream.
+
+    Those are `statistics`, `schedule` and `resumed_at`, see `open_stream`.
+    """
+    options = {name: changes.pop(name, None) for name in ("statistics", "schedule", "resumed_at")}
     return open_stream(
         {**config.data, **changes},
         batch_size=batch_size or config.batch_size,
@@ -117,8 +123,35 @@ def stream_for(
         train=train,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        statistics=statistics,
+        **options,
     )
+
+
+def used_schedule(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Options of `stream_for` with which a run goes on: a changed mixture holds from its last step on."""
+    found = resume.earlier_data(workdir)
+    if found is None:
+        return {}
+    step, data = found
+    # JSON has lost the order of the datasets, which says their index in a batch.
+    names = data.get("datasets") or list(parse_mixture(config.data.mixture, config.data.dir))
+    schedule = [
+        (first, {name: weights[name] for name in (*names, *sorted(weights)) if name in weights})
+        for first, weights in data["schedule"]
+    ]
+    return {"schedule": schedule, "resumed_at": step}
+
+
+def trained_datasets(config: ConfigDict, folder: str | Path) -> dict[str, Any]:
+    """Options of `stream_for` that give a run's datasets the index that it was trained with.
+
+    A run whose mixture was changed knows more datasets than its configuration names, in another order.
+    """
+    found = resume.earlier_data(Path(folder))
+    names = found[1].get("datasets") if found else None
+    if not names or names == list(parse_mixture(config.data.mixture)):
+        return {}
+    return {"schedule": [(0, dict.fromkeys(names, 1.0))]}
 
 
 def read_run(folder: str | Path, step: int | None = None) -> Run:

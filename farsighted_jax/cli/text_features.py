@@ -114,11 +114,13 @@ def _opened(data, splits):
 
 
 def _texts(split, instructions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Key -> tokens int32[L] and which are real, bool[L], of every instruction, and of none."""
+    """Key -> tokens int32[L] and which are real, bool[L], of every way to say it, and of none."""
+    from data_pipelines.language.paraphrases import ways_to_say
     from data_pipelines.text_features import text_key
 
     found = {}
-    for instruction in {b"", *(episode.instruction for episode in split.episodes())}:
+    told = {text for episode in split.episodes() for text in ways_to_say(episode, split.spec)}
+    for instruction in {b"", *told}:
         text_L, valid_L = np.zeros(instructions.length, np.int32), np.zeros(instructions.length, bool)
         instructions.write(instruction, text_L, valid_L)
         found[text_key(text_L, valid_L)] = text_L, valid_L

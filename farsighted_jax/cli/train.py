@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(config, workdir: str | Path, *, takeover: bool = False):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
-    from farsighted_jax.cli.run import parts_for, stream_for
+    from farsighted_jax.cli.run import parts_for, stream_for, used_schedule
     from farsighted_jax.lam.frozen import LAM
     from farsighted_jax.pretrained.networks import check_present
     from farsighted_jax.sharding.mesh import make_mesh
@@ -31,10 +31,11 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
     from farsighted_jax.train.resume import is_resumed
 
     resumed = is_resumed(Path(workdir))
-    parts = parts_for(config, Path(workdir) if resumed else None)
+    parts = parts_for(config, Path(workdir) if resumed else None, resumed)
     if not (resumed or config.init):
         check_present(name for name in parts.task.pretrained_shapes() if name != LAM)
-    mesh, stream = make_mesh(config.mesh), stream_for(config)
+    options = used_schedule(config, Path(workdir)) if resumed else {}
+    mesh, stream = make_mesh(config.mesh), stream_for(config, **options)
     parts.check_stream(stream)
     result = train(
         parts.task,

@@ -27,6 +27,8 @@ UNNAMED = {
     "model.num_keypoints": 0,
     "model.vision_queries": "learned",
     "data.text_features": "",
+    "data.text_choice": "first",
+    "data.text_dropout": 0.0,
 }
 
 

@@ -113,6 +113,8 @@ class DatasetSpec:
       state_key: step feature of the proprioception, or "".
       state_names: names of its dimensions.
       language_key: step feature of the instruction, or "".
+      paraphrases: feature of the episode (below episode_metadata) with other ways to say it, a text or a
+        list of them, or "".
       source: where these facts come from.
     """
 
@@ -124,6 +126,7 @@ class DatasetSpec:
     state_key: str = ""
     state_names: tuple[str, ...] = ()
     language_key: str = ""
+    paraphrases: str = ""
     source: str = ""
 
     def __post_init__(self):
@@ -147,10 +150,12 @@ class DatasetSpec:
 def to_dict(spec: Any) -> dict[str, Any]:
     """A specification as plain dicts, lists, strings and numbers.
 
-    `CameraSpec.bgr` came later and stands there only where it is True, so that a digest of a
-    specification without it is what it was.
+    `CameraSpec.bgr` and `DatasetSpec.paraphrases` came later and stand there only where they say something,
+    so that a digest of a specification without them is what it was.
     """
     values = json.loads(json.dumps(dataclasses.asdict(spec)))
+    if values.get("paraphrases") == "":
+        del values["paraphrases"]
     for camera in (values, *values.get("cameras", ())):
         if camera.get("bgr") is False:
             del camera["bgr"]

@@ -21,11 +21,11 @@ from farsighted_jax.train.warm_start import LoadPretrained, loaded_pretrained, w
 CONFIG = "config.json"
 STATISTICS = "statistics.json"
 
-# Keys that change neither a step nor its batch: where data lie, how fast they are read, on which
-# devices, when to log, save and stop.
+# Keys that change neither a step nor a batch that was used: where data lie, how fast they are read, on which
+# devices, when to log, save and stop, and which mixture the batches to come are of.
 SAFE_KEYS = (
     "stop_step", "log_every", "checkpoint.every", "checkpoint.keep_last", "checkpoint.keep_every",
-    "checkpoint.async_save", "data.dir", "data.cache_dir", "data.readers", "data.prefetch",
+    "checkpoint.async_save", "data.dir", "data.mixture", "data.cache_dir", "data.readers", "data.prefetch",
     "data.memory_mb", "mesh.data", "mesh.fsdp", "mesh.tensor", "eval.evaluators", "eval.batch_size",
     "eval.fit_batches", "eval.gap_batches", "gate.patience",
 )  # fmt: skip
@@ -61,18 +61,38 @@ def check_config(workdir: Path, config: ConfigDict, report: Callable[[str], None
 
 
 def data_document(stream: Any) -> dict[str, Any]:
-    """What a checkpoint records of the data, beside their statistics."""
-    return {"fingerprint": stream.fingerprint, "schedule": stream.schedule}
+    """What a checkpoint records of the data, beside their statistics: by dataset, and their order."""
+    return {
+        "fingerprint": stream.fingerprint,
+        "fingerprints": stream.fingerprints,
+        "datasets": list(stream.names),
+        "schedule": stream.schedule,
+    }
+
+
+def earlier_data(workdir: Path) -> tuple[int, dict[str, Any]] | None:
+    """(step, `data_document`) of the newest checkpoint whose documents can be read, or None."""
+    for step in reversed(manifest.complete_steps(workdir / CHECKPOINTS)):
+        try:
+            return step, restore.read_document(workdir / CHECKPOINTS / str(step), "data")
+        except (manifest.CorruptCheckpointError, FileNotFoundError):
+            # Whether an older one is taken is for `starting_state` to say.
+            continue
+    return None
 
 
 def check_data(step_folder: Path, stream: Any) -> None:
     """Compares the data with those that a checkpoint was trained on.
 
+    A dataset may be added and weights may change for the batches to come, never for those that were used.
+
     Raises:
-      ResumeError: the fingerprint or the schedule differs; lists which, and the statistics that changed.
+      ResumeError: a fingerprint, or the schedule before this step, differs; lists which, and the statistics
+        that changed.
     """
-    before = restore.read_document(step_folder, "data")
-    lines = config_module.difference(before, data_document(stream))
+    before, step = restore.read_document(step_folder, "data"), int(step_folder.name)
+    found = data_document(stream)
+    lines = config_module.difference(_compared(before, before, step), _compared(found, before, step))
     if lines:
         statistics = restore.read_document(step_folder, "statistics")
         lines += config_module.difference({"statistics": statistics}, {"statistics": stream.statistics})
@@ -132,6 +152,24 @@ def starting_state(
 def is_resumed(workdir: Path) -> bool:
     """Whether a run in this folder would go on from a checkpoint."""
     return bool(manifest.complete_steps(workdir / CHECKPOINTS))
+
+
+def _compared(document, before, step):
+    """What of a `data_document` the first `step` batches depended on, by the datasets of `before`.
+
+    Weights to the digits that decide a batch, see `data_pipelines.mixture`. A checkpoint that does not know
+    fingerprints by dataset has one for all.
+    """
+    schedule = [
+        [first, {name: round(weight, 6) for name, weight in sorted(weights.items())}]
+        for first, weights in document["schedule"]
+        if first < step
+    ]
+    known = before.get("fingerprints")
+    if known is None:
+        return {"schedule": schedule, "fingerprint": document["fingerprint"]}
+    found = document["fingerprints"]
+    return {"schedule": schedule, "fingerprint": {name: found[name] for name in known if name in found}}
 
 
 def _set_aside_later_steps(workdir, step):

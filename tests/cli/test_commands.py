@@ -55,7 +55,7 @@ def test_inspect_config_counts_parameters(config):
 
 
 def test_inspect_data_reports_episodes_and_windows(config):
-    report = json.loads(farsighted("inspect", "data", *config, "--json").stdout)
+    report = json.loads(farsighted("inspect", "data", *config, "--json", "--seconds", "0.1").stdout)
     assert report["datasets"]["synthetic_easy"]["episodes"] == 6
     assert report["windows"] == 6 * 11
 

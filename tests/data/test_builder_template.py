@@ -51,7 +51,7 @@ def write_recordings(folder, num=NUM):
 
 def write(tmp_path, **changes):
     splits = template.recordings(write_recordings(tmp_path / "files"))
-    read = {name: lambda paths=paths: template.episodes(paths) for name, paths in splits.items()}
+    read = {name: episodes_lib.Recordings(paths, template.episodes) for name, paths in splits.items()}
     return episodes_lib.write_dataset(tmp_path / "data", template.SPEC, read, **changes)
 
 

@@ -160,7 +160,7 @@ def test_changed_data_are_refused(tmp_path):
     changed.statistics = {"toy": {"mean": [0.0, 2.0], "count": 3}}
     with pytest.raises(resume.ResumeError) as error:
         run(tmp_path, changed)
-    assert "fingerprint: 'toy-1' -> 'toy-2'" in str(error.value)
+    assert "fingerprint.toy: 'toy-1' -> 'toy-2'" in str(error.value)
     assert "statistics.toy.mean: [0.0, 1.0] -> [0.0, 2.0]" in str(error.value)
 
 
