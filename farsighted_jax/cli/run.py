@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +106,31 @@ def task_for(config: ConfigDict, folder: Path | None = None) -> Task:
 
 
 def stream_for(
-    config: ConfigDict, *, batch_size: int | None = None, train: bool = True, **changes: Any
+    config: ConfigDict,
+    *,
+    batch_size: int | None = None,
+    train: bool = True,
+    rows: Sequence[int] | None = None,
+    **changes: Any,
 ) -> Stream:
-    """Opens the configuration's data; `changes` replace keys of `config.data`, or are `statistics`."""
+    """Opens the configuration's data.
+
+    Args:
+      config: of a run.
+      batch_size: rows of the global batch, the run's by default.
+      train: see `open_stream`.
+      rows: those that this process reads; by default its share, in order.
+      changes: keys of `config.data`, or `statistics`.
+    """
     statistics = changes.pop("statistics", None)
     return open_stream(
         {**config.data, **changes},
         batch_size=batch_size or config.batch_size,
         seed=config.seed,
         train=train,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=0 if rows else jax.process_index(),
+        process_count=1 if rows else jax.process_count(),
+        rows=rows,
         statistics=statistics,
     )
 

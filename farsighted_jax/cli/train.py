@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from farsighted_jax.cli import arguments
+from farsighted_jax.cli import arguments, hosts
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,26 +17,35 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--takeover", action="store_true", help="take the folder over from a run that holds it"
     )
+    hosts.add_flags(parser)
     flags, config = arguments.parse(parser, argv)
-    run(config, flags.workdir, takeover=flags.takeover)
+    with hosts.session(parser, flags, saves_on_sigterm=True):
+        run(config, flags.workdir, takeover=flags.takeover)
     return 0
 
 
 def run(config, workdir: str | Path, *, takeover: bool = False):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
     from farsighted_jax.cli.run import parts_for, stream_for
+    from farsighted_jax.core import hosts as processes
+    from farsighted_jax.core.config import to_json
     from farsighted_jax.lam.frozen import LAM
     from farsighted_jax.pretrained.networks import check_present
-    from farsighted_jax.sharding.mesh import make_mesh
+    from farsighted_jax.sharding import place
+    from farsighted_jax.sharding.mesh import check_batch_size, make_mesh
     from farsighted_jax.train.loop import train
     from farsighted_jax.train.resume import is_resumed
 
-    resumed = is_resumed(Path(workdir))
-    parts = parts_for(config, Path(workdir) if resumed else None)
-    if not (resumed or config.init):
-        check_present(name for name in parts.task.pretrained_shapes() if name != LAM)
-    mesh, stream = make_mesh(config.mesh), stream_for(config)
-    parts.check_stream(stream)
+    processes.check_alike({"config": json.loads(to_json(config))})
+    with processes.together("opening the run"):
+        resumed = is_resumed(Path(workdir))
+        parts = parts_for(config, Path(workdir) if resumed else None)
+        if not (resumed or config.init):
+            check_present(name for name in parts.task.pretrained_shapes() if name != LAM)
+        mesh = make_mesh(config.mesh)
+        check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
+        stream = stream_for(config, rows=place.process_rows(mesh, config.batch_size))
+        parts.check_stream(stream)
     result = train(
         parts.task,
         stream,
@@ -47,7 +57,9 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
         documents=parts.documents,
         takeover=takeover,
     )
-    _draw_curves(Path(workdir))
+    if processes.is_first():
+        _draw_curves(Path(workdir))
+    processes.wait_for_all("curves")
     return result
 
 
