@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,16 +19,42 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--takeover", action="store_true", help="take the folder over from a run that holds it"
     )
+    parser.add_argument(
+        "--profile-steps",
+        metavar="FIRST:LAST",
+        help="trace these steps, counted from 1, into WORKDIR/profile",
+    )
     hosts.add_flags(parser)
+    began = time.perf_counter()
     flags, config = arguments.parse(parser, argv)
+    profile = _steps(parser, flags.profile_steps)
     with hosts.session(parser, flags, saves_on_sigterm=True):
-        run(config, flags.workdir, takeover=flags.takeover)
+        run(config, flags.workdir, takeover=flags.takeover, profile=profile, began=began)
     return 0
 
 
-def run(config, workdir: str | Path, *, takeover: bool = False):
+def _steps(parser, text):
+    """FIRST:LAST as a range that holds both."""
+    if text is None:
+        return range(0)
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    steps = range(int(match[1]), int(match[2]) + 1) if match else range(0)
+    if not steps or steps[0] < 1:
+        arguments.fail(parser, f"--profile-steps is {text!r}, expected FIRST:LAST with 1 <= FIRST <= LAST")
+    return steps
+
+
+def run(
+    config,
+    workdir: str | Path,
+    *,
+    takeover: bool = False,
+    profile: Sequence[int] = (),
+    began: float | None = None,
+):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
     from farsighted_jax.cli.run import parts_for, stream_for
+    from farsighted_jax.cli.utilization import utilization_metrics
     from farsighted_jax.core import hosts as processes
     from farsighted_jax.core.config import to_json
     from farsighted_jax.lam.frozen import LAM
@@ -46,6 +74,7 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
         check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
         stream = stream_for(config, rows=place.process_rows(mesh, config.batch_size))
         parts.check_stream(stream)
+    utilization = utilization_metrics(config, mesh.devices.flat[0].device_kind, mesh.size)
     result = train(
         parts.task,
         stream,
@@ -56,6 +85,9 @@ def run(config, workdir: str | Path, *, takeover: bool = False):
         load_pretrained=parts.load_pretrained,
         documents=parts.documents,
         takeover=takeover,
+        on_log=[utilization] if utilization else [],
+        profile=profile,
+        began=began,
     )
     if processes.is_first():
         _draw_curves(Path(workdir))

@@ -26,10 +26,11 @@ from farsighted_jax.sharding import mesh as mesh_module
 from farsighted_jax.sharding import place
 from farsighted_jax.sharding import rules as sharding_rules
 from farsighted_jax.train import gate as gate_module
-from farsighted_jax.train import guard, resume
+from farsighted_jax.train import goodput, guard, resume
 from farsighted_jax.train import metrics as metrics_module
 from farsighted_jax.train import state as train_state
 from farsighted_jax.train.optimizer import make_optimizer
+from farsighted_jax.train.profile import Trace
 from farsighted_jax.train.state import TrainState
 from farsighted_jax.train.step import make_train_step
 from farsighted_jax.train.writer import MetricsWriter, Progress, Silence
@@ -93,6 +94,8 @@ def train(
     takeover: bool = False,
     on_log: Sequence[OnLog] = (),
     progress: Progress | None = None,
+    profile: Sequence[int] = (),
+    began: float | None = None,
 ) -> TrainResult:
     """Trains until `total_steps` (or `stop_step`), from where the run folder's last checkpoint ended.
 
@@ -113,6 +116,8 @@ def train(
       takeover: take the folder over from a run that still holds it.
       on_log: called with (step, state, values) at logged steps; what they return is added to the line.
       progress: the display; one that suits the terminal by default.
+      profile: steps, counted from 1, that the profiler traces.
+      began: `time.perf_counter()` when the process began with the run, for the ledger of its time.
 
     Raises:
       ConfigError, MeshError, WorkdirError, RunLockError, ResumeError: before any work.
@@ -123,11 +128,8 @@ def train(
       Interrupted: a signal came, to whichever process; the state is saved.
     """
     workdir = Path(workdir)
-    hosts.check_alike(_description(config, stream))
-    with hosts.together("checking the run"):
-        _check(config, mesh)
-        guard.check_workdir(workdir)
-        shapes = _shapes(stream.batch(0), config.batch_size, mesh)
+    hosts.check_alike({**_described(config, stream), "version": _versions()})
+    shapes = _checked_shapes(config, mesh, workdir, stream)
     with contextlib.ExitStack() as stack:
         lock = guard.locked(workdir, takeover)
         if lock:
@@ -136,6 +138,9 @@ def train(
         end = min(config.total_steps, config.stop_step or config.total_steps)
         progress = (progress or Progress(end)) if hosts.is_first() else Silence()
         stack.callback(progress.close)
+        own = workdir if hosts.is_first() else None
+        ledger = goodput.Ledger(own, began)
+        stack.callback(ledger.close)
         hosts.from_first(lambda: resume.check_config(workdir, config, progress.message), "resuming")
 
         optimizer = make_optimizer(config.optimizer, config.total_steps)
@@ -154,16 +159,17 @@ def train(
             async_save=config.checkpoint.async_save, report=progress.message,
         )  # fmt: skip
         stack.callback(store.close)
-        writer = MetricsWriter(workdir, resumed_step=start) if hosts.is_first() else Silence()
+        writer = MetricsWriter(own, resumed_step=start) if own else Silence()
         stack.callback(writer.close)
         if start >= end:
             progress.message(f"nothing to do: {start} steps of {end} are done")
             return TrainResult(state, start, "")
         frozen_digest = store.save_frozen(state.frozen)
-        described = {
-            "config": config.to_dict(), "statistics": stream.statistics, "data": resume.data_document(stream)
-        }  # fmt: skip
-        step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        described = {**_described(config, stream), "statistics": stream.statistics}
+        with ledger.within("compile"):
+            step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        trace = Trace(own, profile, progress.message)
+        stack.callback(trace.close)
         batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))
 
         def ids_digest(index):
@@ -171,20 +177,26 @@ def train(
 
         state_digest = ""
         progress.begin(start)
+        ledger.done(start)
+        ledger.to("steps")
         watch = metrics_module.Stopwatch()
         ahead: collections.deque = collections.deque()
         for step in range(start + 1, end + 1):
-            item = watch.wait_for(batches)
+            with ledger.within("data"):
+                item = watch.wait_for(batches)
             if item is None:
                 raise ValueError(f"the stream ended before step {step} of {end}")
             _, host_batch, batch = item
+            trace.before(step)
             state, metrics = step_function(state, batch)
+            trace.after(step, metrics)
             watch.count(config.batch_size)
             ahead.append(metrics)
             if len(ahead) > MAX_STEPS_AHEAD:
                 jax.block_until_ready(ahead.popleft())
             store.check()
             progress.advance(step)
+            ledger.done(step)
 
             stopping = interrupts.stops_after(step) or step == end
             saving = stopping or step % config.checkpoint.every == 0
@@ -198,24 +210,36 @@ def train(
             guard.check_divergence(values, config.optimizer.max_bad_steps, step, ids_digest)
             health.check(values, step)
             if saving:
-                with watch.paused():
+                with watch.paused(), ledger.within("checkpoint"):
                     state_digest = store.save(step, train_state.to_items(state), described, frozen_digest)
                 values["state_digest"] = state_digest
             if logging:
                 values |= watch.read() | metrics_module.memory()
                 values["data/ids_digest"] = stream.ids_digest(place.whole_fields(host_batch, IDS, mesh))
-                for function in on_log:
-                    values |= function(step, state, values)
+                values["train/goodput"] = ledger.totals()["goodput"]
+                with ledger.within("evaluation"):
+                    for function in on_log:
+                        values |= function(step, state, values)
                 writer.write(step, values)
                 progress.show(step, values)
+                ledger.write()
                 watch.restart()
             if stopping:
                 break
-        store.wait()
+        with ledger.within("checkpoint"):
+            store.wait()
         hosts.wait_for_all("end of the run")
         if interrupts.signal_number is not None:
             raise guard.Interrupted(interrupts.signal_number, step)
         return TrainResult(state, step, state_digest)
+
+
+def _checked_shapes(config, mesh, workdir, stream):
+    """Shapes of the global batch, if the run can begin."""
+    with hosts.together("checking the run"):
+        _check(config, mesh)
+        guard.check_workdir(workdir)
+        return _shapes(stream.batch(0), config.batch_size, mesh)
 
 
 def _check(config, mesh):
@@ -226,14 +250,12 @@ def _check(config, mesh):
     mesh_module.check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
 
 
-def _description(config, stream):
-    """What must be the same in all processes."""
-    document = json.loads(config_module.to_json(config))
-    return {
-        "config": document,
-        "data": resume.data_document(stream),
-        "version": {"farsighted_jax": __version__, "jax": jax.__version__},
-    }
+def _described(config, stream):
+    return {"config": config.to_dict(), "data": resume.data_document(stream)}
+
+
+def _versions():
+    return {"farsighted_jax": __version__, "jax": jax.__version__}
 
 
 def _shapes(batch, batch_size, mesh):
