@@ -51,13 +51,27 @@ def session(
     import jax
 
     jax.config.update("jax_enable_preemption_service", saves_on_sigterm)
-    jax.distributed.initialize(**(given or {}))
+    from farsighted_jax.core.hosts import HostError
+
+    try:
+        jax.distributed.initialize(**(given or {}))
+    except (RuntimeError, ValueError) as error:
+        raise HostError(f"the other processes cannot be reached: {error}") from error
     try:
         yield
     except Exception as error:
         if jax.process_count() == 1 or getattr(error, "known_to_all", False):
             raise
         _leave(error)
+
+
+def own_options(flags: argparse.Namespace) -> dict[str, object]:
+    """The options that say what a command does, which are the same in all its processes."""
+    return {
+        name: value
+        for name, value in vars(flags).items()
+        if name not in ("coordinator", "num_processes", "process_id")
+    }
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:

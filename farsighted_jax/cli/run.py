@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
 from data_pipelines.language.instructions import tokenizer_for
@@ -135,8 +136,13 @@ def stream_for(
     )
 
 
-def read_run(folder: str | Path, step: int | None = None) -> Run:
+def read_run(folder: str | Path, step: int | None = None, sharding: Sharding | None = None) -> Run:
     """Reads configuration, statistics and weights of a run folder, or of a release; no optimizer state.
+
+    Args:
+      folder: of the run.
+      step: training step, the newest by default.
+      sharding: of every weight; this process's first device by default.
 
     Raises:
       RunError: the folder holds no run.
@@ -155,7 +161,7 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
     config = config_lib.from_json(documents[0])
     if released and released.has(TOKENIZER):
         config.data.text_tokenizer = str(folder / TOKENIZER)
-    step, weights = restore.read_weights(folder, step=step, average=True)
+    step, weights = restore.read_weights(folder, step=step, average=True, sharding=sharding)
     return Run(
         config,
         task_for(config, folder),
@@ -189,7 +195,8 @@ def with_text_encoder(run: Run, folder: str | Path) -> Run:
     config.data.text_features = ""
     name, dtype = made_by["encoder"], made_by["dtype"]
     place = pretrained_folder.default_folder(name)
-    loaded = pretrained_folder.load(place, model=name, dtype=dtype)
+    sharding = jax.tree.leaves(run.params)[0].sharding
+    loaded = pretrained_folder.load(place, model=name, dtype=dtype, sharding=sharding)
     tokenizer = tokenizer_for(config.data.text_tokenizer)
     for what, where, found, expected in (
         (f"weights of {name}", place, loaded.about["digest"], made_by["digest"]),

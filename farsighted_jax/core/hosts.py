@@ -64,14 +64,11 @@ def together(doing: str) -> Iterator[None]:
         yield
     except Exception as error:
         texts(f"{type(error).__name__}: {error}")
-        # Whoever ends the process need not end the others.
-        error.known_to_all = True
+        known_to_all(error)
         raise
     failed = [f"process {index}: {line}" for index, line in enumerate(texts("")) if line]
     if failed:
-        error = HostError(f"{doing} failed on {'; '.join(failed)}")
-        error.known_to_all = True
-        raise error
+        raise known_to_all(HostError(f"{doing} failed on {'; '.join(failed)}"))
 
 
 def from_first(function: Callable[[], Any], doing: str) -> Any:
@@ -105,11 +102,16 @@ def check_alike(documents: Mapping[str, Any]) -> None:
         for line in difference(first, other)
     ]
     if lines:
-        error = HostError(
-            "the processes of a run must be alike; process 0 -> others:\n  " + "\n  ".join(lines)
+        listed = "\n  ".join(lines)
+        raise known_to_all(
+            HostError(f"the processes of a run must be alike; process 0 -> others:\n  {listed}")
         )
-        error.known_to_all = True
-        raise error
+
+
+def known_to_all(error: Exception) -> Exception:
+    """Marks an error that every process raises: it may end the process in good order."""
+    error.known_to_all = True
+    return error
 
 
 def whole(tree: Any) -> Any:
