@@ -141,7 +141,7 @@ def _label(out, model, split, num_shards, rows, process, report):
         report=lambda line: report(f"{split.name}:{split.split}: {line}"),
     )
     rate = labelled / (time.perf_counter() - begin)
-    # Nobody declares a split while another process of this command still writes to it.
+    hosts.wait_for_all("labelling")
     done = hosts.from_first(writer.finish, "completing the labels")
     state = "complete" if done else "other hosts are not done yet"
     report(f"{split.name}:{split.split}: {labelled} episodes labelled, {rate:.1f} a second; {state}")

@@ -95,8 +95,8 @@ def assert_close(found, expected, place=""):
             assert_close(*pair, f"{place}/{index}")
     else:
         # A probe that is fitted on a handful of samples makes much of the last bits.
-        near = pytest.approx(expected, rel=0.05 if "r2" in place else 1e-4, abs=1e-5)
-        assert found == (near if isinstance(found, float) else expected), place
+        near = {"rel": 0.05 if "r2" in place else 1e-4, "abs": 1e-5}
+        assert found == (pytest.approx(expected, **near) if isinstance(found, float) else expected), place
 
 
 @pytest.mark.slow
