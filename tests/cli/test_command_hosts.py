@@ -78,7 +78,7 @@ def lam_run(tool_data, tmp_path, monkeypatch):
 
 def by_processes(num, *arguments, command=(tiny_command.__file__,)):
     """Runs the command in so many processes, all of which must end well."""
-    found = toy_hosts.ended(toy_hosts.started(num, *command, *arguments), timeout=600)
+    found = toy_hosts.ended(toy_hosts.started(num, *command, *arguments), timeout=900)
     assert [each.status for each in found] == [0] * num, "\n".join(each.output for each in found)
     return [each.output for each in found]
 
