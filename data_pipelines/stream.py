@@ -42,6 +42,7 @@ def open_stream(
     train: bool = True,
     process_index: int = 0,
     process_count: int = 1,
+    rows: Sequence[int] | None = None,
     schedule: Sequence[tuple[int, Mapping[str, float]]] | None = None,
     resumed_at: int | None = None,
     statistics: Mapping[str, Mapping[str, Any]] | None = None,
@@ -55,6 +56,7 @@ def open_stream(
       train: whether batches are augmented, if the config says so.
       process_index: this host.
       process_count: hosts; host p holds the rows [p, p + 1) * batch_size / process_count.
+      rows: of the global batch, those that this host holds, in place of the last two.
       schedule: [(from_step, {dataset: weight}), ...] in place of the config's mixture.
       resumed_at: batches that a run has used of `schedule`; from there on the config's mixture holds. Where
         it is another, a segment starts; see `mixture.continued`.
@@ -117,7 +119,9 @@ def open_stream(
         text_features=_text_features(settings, instructions, splits),
     )
     check(assembler.empty(1))
-    rows = batch_size // process_count
+    if rows is None:
+        share = batch_size // process_count
+        rows = range(process_index * share, (process_index + 1) * share)
     return Stream(
         settings=settings,
         sources=dict(zip(names, sources, strict=True)),
@@ -126,7 +130,7 @@ def open_stream(
         schedule=schedule,
         statistics=measured,
         batch_size=batch_size,
-        rows=range(process_index * rows, (process_index + 1) * rows),
+        rows=tuple(rows),
         seed=seed,
         train=train,
     )
@@ -280,9 +284,10 @@ class Stream:
     def _epoch_batch(self, index):
         ids = np.full((len(self._rows), 3), -1, np.int32)
         offsets = np.cumsum([0] + [len(windows) for windows in self._windows.values()])
-        for row, flat in enumerate(
-            range(index * self.batch_size + self._rows[0], self.num_windows)[: len(self._rows)]
-        ):
+        for row, place_in_batch in enumerate(self._rows):
+            flat = index * self.batch_size + place_in_batch
+            if flat >= self.num_windows:
+                continue
             place = int(np.searchsorted(self._ends, flat, side="right"))
             dataset = int(np.searchsorted(offsets, place, side="right")) - 1
             start = flat - (int(self._ends[place - 1]) if place else 0)

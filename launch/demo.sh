@@ -5,6 +5,7 @@
 #   bash launch/demo.sh --quick   a few steps of everything, to see that it works
 set -euo pipefail
 started="$(date +%s)"
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" build,plot,convert,sim
 
 if ! ldconfig -p | grep libOSMesa >/dev/null; then

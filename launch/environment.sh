@@ -91,5 +91,5 @@ install_package() {
   say "installed in $((SECONDS - started)) s"
 }
 
-is_python "$python" && "$python" -c 'import pip' 2>/dev/null || make_venv
+{ is_python "$python" && "$python" -c 'import pip' 2>/dev/null; } || make_venv
 install_package "${1:?extras to install, e.g. dev,plot}"

@@ -6,6 +6,7 @@
 #   bash launch/test.sh -m slow             the slow tier
 #   bash launch/test.sh tests/core -k spec  a part
 set -euo pipefail
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 
 cd "$root"

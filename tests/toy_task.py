@@ -77,6 +77,7 @@ class ToyStream:
     seed: int = 0
     bad_steps: tuple = ()
     fingerprint: str = "toy-1"
+    rows: tuple | None = None
     opened: int = 0
     closed: int = 0
 
@@ -95,7 +96,9 @@ class ToyStream:
         if step in self.bad_steps:
             y[1, 2] = np.nan
         valid = np.arange(self.batch_size) % 5 != 3
-        return {"x": x, "y": y, "valid": valid, "step": np.full(self.batch_size, step, np.int32)}
+        batch = {"x": x, "y": y, "valid": valid, "step": np.full(self.batch_size, step, np.int32)}
+        batch["episode"] = np.arange(self.batch_size, dtype=np.int32)
+        return batch if self.rows is None else {name: array[list(self.rows)] for name, array in batch.items()}
 
     def batches(self, first_step, *, readers, prefetch):
         self.opened += 1
@@ -108,7 +111,7 @@ class ToyStream:
             self.closed += 1
 
     def ids_digest(self, batch):
-        return hashlib.sha256(batch["step"].tobytes()).hexdigest()[:16]
+        return hashlib.sha256(batch["step"].tobytes() + batch["episode"].tobytes()).hexdigest()[:16]
 
 
 def toy_config(**changes):

@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from farsighted_jax.checkpoint import digest, manifest
-from farsighted_jax.core import tree
+from farsighted_jax.core import hosts, tree
 
 CHECKPOINTS = "checkpoints"
 FROZEN = "frozen"
@@ -64,7 +64,9 @@ class CheckpointStore:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
+        if hosts.is_first():
+            self._remove_leftovers()
+        hosts.wait_for_all("opening the checkpoints")
         self._manager = self._open()
 
     def save(
@@ -84,9 +86,10 @@ class CheckpointStore:
         Raises:
           CheckpointWriteError: this save, or the one before it, failed.
         """
-        self.wait()
         needed = sum(tree.num_bytes(item) for item in items.values())
-        self._check_space(step, needed)
+        with hosts.together(f"saving step {step}"):
+            self.wait()
+            self._check_space(step, needed)
         digests = {name: digest.content_digests(item) for name, item in items.items()}
         content = {"step": step, "digests": digests, "frozen": frozen, "state": state_digest(digests, frozen)}
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -107,17 +110,24 @@ class CheckpointStore:
         if not frozen:
             return ""
         digests = digest.content_digests(frozen)
-        folder = self._workdir / FROZEN
-        if (folder / manifest.NAME).is_file() and manifest.read(folder)["digests"] == {_FROZEN_ITEM: digests}:
-            return digest.tree_digest(digests)
-        partial = self._workdir / f".{FROZEN}.partial"
-        for path in (partial, folder):
-            shutil.rmtree(path, ignore_errors=True)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(partial.absolute() / _FROZEN_ITEM, frozen)
-        if jax.process_index() == 0:
-            manifest.write(partial, {"digests": {_FROZEN_ITEM: digests}})
+        folder, partial = self._workdir / FROZEN, self._workdir / f".{FROZEN}.partial"
+        written = {_FROZEN_ITEM: digests}
+
+        def there():
+            if (folder / manifest.NAME).is_file() and manifest.read(folder)["digests"] == written:
+                return True
+            for path in (partial, folder):
+                shutil.rmtree(path, ignore_errors=True)
+            return False
+
+        def complete():
+            manifest.write(partial, {"digests": written})
             partial.rename(folder)
+
+        if not hosts.from_first(there, "looking for the frozen parameters"):
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(partial.absolute() / _FROZEN_ITEM, frozen)
+            hosts.from_first(complete, "writing the frozen parameters")
         return digest.tree_digest(digests)
 
     def check(self) -> None:
@@ -143,7 +153,7 @@ class CheckpointStore:
     def _finish(self, step, needed, content):
         try:
             self._manager.wait_until_finished()
-            if jax.process_index() == 0:
+            if hosts.is_first():
                 manifest.write(self._folder / str(step), content)
                 self._retain()
         except Exception as error:
@@ -157,7 +167,10 @@ class CheckpointStore:
             f"{shutil.disk_usage(self._folder).free} free: {error}"
         )
         self._error.__cause__ = error
-        # A failed manager repeats its error for ever, so that a later save needs a new one.
+        # A failed manager repeats its error for ever, so that a later save needs a new one. Where several
+        # processes run there is none: the error ends the run.
+        if jax.process_count() > 1:
+            return
         with contextlib.suppress(Exception):
             self._manager.close()
         self._remove_leftovers()
@@ -184,8 +197,6 @@ class CheckpointStore:
             shutil.rmtree(doomed)
 
     def _remove_leftovers(self):
-        if jax.process_index() != 0:
-            return
         complete = {str(step) for step in manifest.complete_steps(self._folder)}
         for path in self._folder.iterdir():
             if path.name not in complete:

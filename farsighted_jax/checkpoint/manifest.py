@@ -15,6 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from farsighted_jax.core import hosts
+
 NAME = "manifest.json"
 
 
@@ -52,16 +56,34 @@ def read(folder: Path) -> dict[str, Any]:
     return body
 
 
-def verify_files(folder: Path, body: Mapping[str, Any], names: Iterable[str]) -> None:
+def verify_files(
+    folder: Path, body: Mapping[str, Any], names: Iterable[str], *, shared: bool = False
+) -> None:
     """Compares files with the manifest: those of the items (sub-folders), and those beside them.
 
     What stands beside them and fits a pattern of the manifest's own list "loose" is not compared:
     it is for people and other programs, and may be edited, added or left out.
 
+    Args:
+      folder: what the manifest stands in.
+      body: its content.
+      names: of the items.
+      shared: whether all processes call this at once: each reads its part of the files, and
+        all come to the same result.
+
     Raises:
       CorruptCheckpointError: lists every file that is missing, extra, of another
         size or with other content.
     """
+    part = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+    lines = _file_differences(folder, body, names, *part)
+    if shared:
+        lines = {line for text in hosts.texts("\n".join(lines)) for line in text.splitlines()}
+    if lines:
+        raise CorruptCheckpointError("corrupt checkpoint:\n  " + "\n  ".join(sorted(lines)))
+
+
+def _file_differences(folder, body, names, first, step):
     names, loose = set(names), body.get("loose", ())
 
     def compared(name):
@@ -73,14 +95,13 @@ def verify_files(folder: Path, body: Mapping[str, Any], names: Iterable[str]) ->
     found = {name: size for name, size in _sizes(folder).items() if compared(name)}
     lines = [f"{folder / name}: missing" for name in expected.keys() - found.keys()]
     lines += [f"{folder / name}: not in the manifest" for name in found.keys() - expected.keys()]
-    for name in expected.keys() & found.keys():
+    for name in sorted(expected.keys() & found.keys())[first::step]:
         size, want = found[name], expected[name]["bytes"]
         if size != want:
             lines.append(f"{folder / name}: {size} bytes, expected {want}")
         elif file_sha256(folder / name) != expected[name]["sha256"]:
             lines.append(f"{folder / name}: content changed (SHA-256 differs)")
-    if lines:
-        raise CorruptCheckpointError("corrupt checkpoint:\n  " + "\n  ".join(sorted(lines)))
+    return lines
 
 
 def items(body: Mapping[str, Any]) -> set[str]:

@@ -19,7 +19,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from farsighted_jax.checkpoint import digest, manifest, release
 from farsighted_jax.checkpoint.manager import CHECKPOINTS, FROZEN
-from farsighted_jax.core import tree
+from farsighted_jax.core import hosts, tree
 
 
 class StructureError(ValueError):
@@ -48,7 +48,9 @@ def restore_newest(
       StructureError: the checkpoint is of another model.
       CorruptCheckpointError: no step is intact, or the frozen parameters are not.
     """
-    steps = manifest.complete_steps(workdir / CHECKPOINTS)
+    steps = hosts.from_first(
+        lambda: manifest.complete_steps(workdir / CHECKPOINTS), "looking for checkpoints"
+    )
     if not steps:
         return None
     frozen, frozen_digest = _restore_frozen(workdir, expected) if expected.get(FROZEN) else ({}, "")
@@ -56,11 +58,13 @@ def restore_newest(
     for step in reversed(steps):
         folder = workdir / CHECKPOINTS / str(step)
         try:
-            body = manifest.read(folder)
-            manifest.verify_files(folder, body, manifest.items(body) - set(body["digests"]))
+            body = _shared_manifest(folder)
+            manifest.verify_files(folder, body, manifest.items(body) - set(body["digests"]), shared=True)
             # An item that only the checkpoint has is a difference too.
-            items = {name: expected.get(name, {}) for name in {*expected, *body["digests"]} - {FROZEN}}
-            restored = restore_items(folder, items, body)
+            # Sorted, since all processes have to read them in one order.
+            names = sorted({*expected, *body["digests"]} - {FROZEN})
+            items = {name: expected.get(name, {}) for name in names}
+            restored = restore_items(folder, items, body, shared=True)
             if body["frozen"] != frozen_digest:
                 raise manifest.CorruptCheckpointError(
                     f"{folder}: belongs to frozen parameters with digest {body['frozen'] or 'none'}, "
@@ -74,7 +78,11 @@ def restore_newest(
 
 
 def restore_items(
-    folder: Path, expected: Mapping[str, Any], body: Mapping[str, Any] | None = None
+    folder: Path,
+    expected: Mapping[str, Any],
+    body: Mapping[str, Any] | None = None,
+    *,
+    shared: bool = False,
 ) -> dict[str, Any]:
     """Reads items of one complete step (or of the frozen folder).
 
@@ -82,13 +90,14 @@ def restore_items(
       folder: `W/checkpoints/<step>`.
       expected: item -> tree of ShapeDtypeStruct with shardings; only these items' files are read.
       body: the manifest, if it was read before.
+      shared: see `manifest.verify_files`.
 
     Raises:
       CorruptCheckpointError: names the file, or the array whose content digest differs.
       StructureError: lists every path of every item that differs; nothing was loaded.
     """
     body = manifest.read(folder) if body is None else body
-    manifest.verify_files(folder, body, expected)
+    manifest.verify_files(folder, body, expected, shared=shared)
     found = {name: _structure(folder, body, name) for name in expected}
     lines = tree.structure_difference(expected, found)
     if lines:
@@ -111,7 +120,7 @@ def read_weights(
       step: which one; the newest complete step by default.
       items: which of "params" and "model_state"; "params" includes the frozen ones.
       average: take the averaged parameters where the run kept them.
-      sharding: of every array; the first device by default.
+      sharding: of every array; this process's first device by default.
 
     Returns:
       (step, item -> tree of dicts); an item that the model does not have is {}.
@@ -128,7 +137,7 @@ def read_weights(
             f"{workdir}: no complete checkpoint of {wanted}; complete steps: {list(folders)}"
         )
     step = max(folders) if step is None else step
-    sharding = sharding or SingleDeviceSharding(jax.devices()[0])
+    sharding = sharding or SingleDeviceSharding(jax.local_devices()[0])
     folder = folders[step]
     body = manifest.read(folder)
     weights = {}
@@ -157,8 +166,23 @@ def _step_folders(workdir):
     return {step: checkpoints / str(step) for step in manifest.complete_steps(checkpoints)}
 
 
+def _shared_manifest(folder):
+    """The manifest as the first process reads it, or its error, in every process."""
+
+    def read():
+        try:
+            return manifest.read(folder), ""
+        except manifest.CorruptCheckpointError as error:
+            return {}, str(error)
+
+    body, problem = hosts.from_first(read, f"reading {folder}")
+    if problem:
+        raise manifest.CorruptCheckpointError(problem)
+    return body
+
+
 def _restore_frozen(workdir, expected):
-    restored = restore_items(workdir / FROZEN, {"params": expected[FROZEN]})["params"]
+    restored = restore_items(workdir / FROZEN, {"params": expected[FROZEN]}, shared=True)["params"]
     return restored, digest.tree_digest(digest.content_digests(restored))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from farsighted_jax.cli import arguments, evaluation_report
+from farsighted_jax.cli import arguments, evaluation_report, hosts
 
 # For runs from before `eval.gap_multiples` was a key.
 DEFAULT_GAP_MULTIPLES = (1, 2, 4, 8)
@@ -31,7 +31,23 @@ def main(argv: Sequence[str]) -> int:
         "--text-encoder", action="store_true", help="run the text encoder whose stored vectors the run read"
     )
     parser.add_argument("--evaluators", help="names with commas between (default: the run's eval.evaluators)")
+    parser.add_argument(
+        "--batch-size", type=int, help="rows at once, which the shuffled codes depend on (default: the run's)"
+    )
+    hosts.add_flags(parser)
     flags = arguments.parse_flags(parser, argv)
+    if flags.batch_size is not None:
+        arguments.at_least(parser, flags, 1, "batch_size")
+    with hosts.session(parser, flags):
+        _evaluate(flags)
+    return 0
+
+
+def _evaluate(flags):
+    """Runs the command in this process; the first one writes and speaks for all."""
+    from farsighted_jax.core import hosts as processes
+
+    processes.check_alike({"options": hosts.own_options(flags)})
     folder = Path(flags.checkpoint)
     out = Path(flags.out or folder / "eval.json")
     names = tuple(filter(None, flags.evaluators.split(","))) if flags.evaluators else None
@@ -43,12 +59,18 @@ def main(argv: Sequence[str]) -> int:
         evaluators=names,
         text_features=flags.text_features,
         text_encoder=flags.text_encoder,
+        batch_size=flags.batch_size,
     )
+    if processes.is_first():
+        _write(result, out, folder)
+    processes.wait_for_all("evaluation")
+
+
+def _write(result, out, folder):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(evaluation_report.summary(result))
     print(f"metrics: {out}\nfigures: {folder / 'figures'}")
-    return 0
 
 
 def evaluate_run(
@@ -60,6 +82,7 @@ def evaluate_run(
     evaluators: Sequence[str] | None = None,
     text_features: str | None = None,
     text_encoder: bool = False,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run on a split and draws its figures.
 
@@ -71,6 +94,7 @@ def evaluate_run(
       evaluators: names, in place of the run's own `eval.evaluators`.
       text_features: in place of the run's own `data.text_features`.
       text_encoder: run the text encoder in place of reading its stored vectors.
+      batch_size: in place of the run's own `eval.batch_size`.
 
     Raises:
       RunError: no such run, or a place for vectors of texts that it does not read.
@@ -79,11 +103,13 @@ def evaluate_run(
       evaluator -> metrics, and "run": step, split, number of windows, and the
       multiples of "gap_robustness" without a window, with the reason.
     """
+    from farsighted_jax.cli import spread
     from farsighted_jax.cli.evaluate_policy import evaluate_policy_run
-    from farsighted_jax.cli.run import RunError, read_run, stream_for, with_text_encoder
+    from farsighted_jax.cli.run import RunError, read_run, with_text_encoder
     from farsighted_jax.evaluators.registry import evaluate
 
-    run = read_run(folder, step)
+    mesh = spread.mesh_of_all()
+    run = read_run(folder, step, spread.everywhere(mesh))
     if (text_features or text_encoder) and not run.config.data.get("text_features"):
         raise RunError(
             f"{folder}: was not trained on stored vectors of texts, so there is no place for others"
@@ -92,17 +118,18 @@ def evaluate_run(
         raise RunError("stored vectors of texts and their encoder: expected one of them")
     if text_encoder:
         run = with_text_encoder(run, folder)
+    if batch_size:
+        run.config.eval.batch_size = batch_size
     place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run)}
     if text_features:
         place["text_features"] = text_features
     if run.config.task != "lam":
-        return evaluate_policy_run(run, folder, split=split, place=place, evaluators=evaluators)
+        return evaluate_policy_run(run, folder, split=split, place=place, evaluators=evaluators, mesh=mesh)
     batch_size = run.config.eval.batch_size
-    scored = stream_for(
-        run.config, batch_size=batch_size, train=False, split=split, statistics=run.statistics, **place
-    )
-    fitted = stream_for(run.config, batch_size=batch_size, train=False, statistics=run.statistics, **place)
-    functions = latent_action_functions(run)
+    options = {"batch_size": batch_size, "statistics": run.statistics, **place}
+    scored = spread.open_whole(run.config, split=split, **options)
+    fitted = spread.open_whole(run.config, **options)
+    functions = spread.over_devices(latent_action_functions(run), mesh, batch_size)
     names = tuple(evaluators or run.config.eval.evaluators)
     gaps, not_tested = _gap_batches(run, batch_size, split, place) if "gap_robustness" in names else ({}, {})
     result = evaluate(
@@ -207,18 +234,18 @@ def _gap_scored(run, stream):
 def _gap_batches(run, batch_size, split, place):
     """Batches at each multiple of the trained offsets, and why others have none."""
     from data_pipelines.errors import DatasetError
-    from farsighted_jax.cli.run import stream_for
+    from farsighted_jax.cli.spread import open_whole
     from farsighted_jax.evaluators.registry import GapBatches
 
     multiples = run.config.eval.get("gap_multiples", DEFAULT_GAP_MULTIPLES)
     found, not_tested = {}, {}
     for multiple in multiples:
         # Whole windows alone, so that models with other keyframes are scored on the same ones.
-        options = {"batch_size": batch_size, "train": False, "statistics": run.statistics, **place}
+        options = {"batch_size": batch_size, "statistics": run.statistics, **place}
         options["whole_windows"] = True
         try:
-            scored = stream_for(run.config, split=split, **_scaled(run.config.data, multiple), **options)
-            fitted = stream_for(run.config, **_scaled(run.config.data, multiple), **options)
+            scored = open_whole(run.config, split=split, **_scaled(run.config.data, multiple), **options)
+            fitted = open_whole(run.config, **_scaled(run.config.data, multiple), **options)
         except DatasetError as error:
             not_tested[str(multiple)] = str(error)
         else:

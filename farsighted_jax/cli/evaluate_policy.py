@@ -13,7 +13,13 @@ PAIR = ("rgb", "depth", "depth_valid", "time_s", "frame_valid")
 
 
 def evaluate_policy_run(
-    run, folder: Path, *, split: str, place: Mapping[str, Any], evaluators: Sequence[str] | None = None
+    run,
+    folder: Path,
+    *,
+    split: str,
+    place: Mapping[str, Any],
+    evaluators: Sequence[str] | None = None,
+    mesh=None,
 ) -> dict[str, Any]:
     """Evaluates a policy on a split and draws its figures; see `evaluate.evaluate_run`.
 
@@ -23,21 +29,22 @@ def evaluate_policy_run(
       split: of every dataset of the run's mixture.
       place: keys of `config.data` in place of the run's own.
       evaluators: names, in place of the run's own `eval.evaluators`.
+      mesh: of `spread.mesh_of_all`, where the run's weights lie.
     """
-    from farsighted_jax.cli.run import parts_for, stream_for, trained_datasets
+    from farsighted_jax.cli import spread
+    from farsighted_jax.cli.run import parts_for, trained_datasets
     from farsighted_jax.evaluators.registry import evaluate
 
-    scored = stream_for(
+    scored = spread.open_whole(
         run.config,
         batch_size=run.config.eval.batch_size,
-        train=False,
         split=split,
         statistics=run.statistics,
         **trained_datasets(run.config, folder),
         **place,
     )
     parts_for(run.config, folder).check_stream(scored)
-    functions = policy_functions(run)
+    functions = spread.over_devices(policy_functions(run), mesh, run.config.eval.batch_size)
     specs = tuple(scored.specs.values())
     result = evaluate(
         functions,
@@ -120,6 +127,7 @@ def action_scales(statistics: Mapping[str, Any], specs: Sequence[Any], normaliza
 def draw(folder: Path, functions, stream, result: Mapping[str, Any], *, sees_depth: bool = False) -> None:
     """Writes the pictures: the imagined frame and its depth, the error over the action chunk."""
     from farsighted_jax.cli.evaluation_report import spread_rows
+    from farsighted_jax.core import hosts
     from farsighted_jax.evaluators.outputs import policy_outputs
     from farsighted_jax.viz.action_chunk import action_chunk_errors
     from farsighted_jax.viz.depth import depth_sheet
@@ -128,6 +136,9 @@ def draw(folder: Path, functions, stream, result: Mapping[str, Any], *, sees_dep
     if functions.imagined:
         batch = spread_rows(stream, SHEET_ROWS)
         outputs = policy_outputs(functions, batch, needs=("imagined",))
+    if not hosts.is_first():
+        return
+    if functions.imagined:
         pair = {**batch, **{name: batch[name][:, :2] for name in PAIR if name in batch}}
         prediction_sheet(folder / "imagined.png", pair, outputs, rows=SHEET_ROWS)
         if "depth" in batch:

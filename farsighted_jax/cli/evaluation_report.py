@@ -56,6 +56,7 @@ def _shown(value):
 
 def draw(folder, functions, stream, result):
     """Writes the pictures of an evaluation: predictions, depth, transfer, code usage, gap curves."""
+    from farsighted_jax.core import hosts
     from farsighted_jax.evaluators.outputs import model_outputs
     from farsighted_jax.viz.codes import code_usage
     from farsighted_jax.viz.depth import depth_sheet
@@ -64,11 +65,14 @@ def draw(folder, functions, stream, result):
 
     batch = spread_rows(stream, SHEET_ROWS)
     outputs = model_outputs(functions, batch)
+    moved = _moved(functions, batch, outputs) if "transfer" in result else None
+    if not hosts.is_first():
+        return
     prediction_sheet(folder / "predictions.png", batch, outputs, rows=SHEET_ROWS)
     if "depth" in batch:
         depth_sheet(folder / "depth.png", batch, outputs, rows=SHEET_ROWS)
-    if "transfer" in result:
-        _draw_transfer(folder / "transfer.png", functions, batch, outputs)
+    if moved:
+        _draw_transfer(folder / "transfer.png", batch, outputs, *moved)
     try:
         if "codebook" in result:
             code_usage(folder / "codes.png", result["codebook"])
@@ -78,18 +82,26 @@ def draw(folder, functions, stream, result):
         print(f"no charts drawn: {error}")
 
 
-def _draw_transfer(path, functions, batch, outputs):
-    """Sheet of A's frames and of B's frame 0 moved by A's codes, for rows whose frames all exist."""
+def _moved(functions, batch, outputs):
+    """B of every row A, for which rows there is one, and B's frame 0 moved by A's codes."""
     import numpy as np
 
     from farsighted_jax.evaluators.transfer import other_episode
-    from farsighted_jax.viz import strips, tiles
 
     valid_BT = np.asarray(batch["frame_valid"])
     target_B, possible_B = other_episode(batch, valid_BT[:, 0], np.random.default_rng(0))
     target = {name: np.asarray(array)[target_B] for name, array in batch.items()}
     target["time_s"] = np.asarray(batch["time_s"])
-    moved = strips.shown_rgb(functions.decode(target, outputs["quantized"])["rgb"])
+    return target, possible_B, functions.decode(target, outputs["quantized"])["rgb"]
+
+
+def _draw_transfer(path, batch, outputs, target, possible_B, moved):
+    """Sheet of A's frames and of B's frame 0 moved by A's codes, for rows whose frames all exist."""
+    import numpy as np
+
+    from farsighted_jax.viz import strips, tiles
+
+    valid_BT, moved = np.asarray(batch["frame_valid"]), strips.shown_rgb(moved)
     drawn = []
     for row in np.flatnonzero(possible_B[:TRANSFER_ROWS]).tolist():
         frames, valid = np.asarray(batch["rgb"])[row], valid_BT[row]

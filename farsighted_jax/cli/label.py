@@ -1,7 +1,8 @@
 """`farsighted label`: codes of every window of every episode, as an RLDS side dataset.
 
 Shards that are done are verified and skipped, so that the same line resumes;
-hosts (or jobs, by --process-index and --process-count) share the shards.
+hosts share the shards: processes that know of each other, or jobs that do not, by
+--process-index and --process-count.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from farsighted_jax.cli import arguments
+from farsighted_jax.cli import arguments, hosts
 
 EPISODES_PER_SHARD = 256
 
@@ -26,23 +27,28 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--shards", type=int, help=f"files (default: one for {EPISODES_PER_SHARD} episodes)")
     parser.add_argument("--batch-size", type=int, help="windows encoded at once (default: the run's)")
     parser.add_argument("--step", type=int, help="training step (default: the newest)")
-    parser.add_argument("--process-index", type=int, help="this host (default: as jax says)")
-    parser.add_argument("--process-count", type=int, help="hosts (default: as jax says)")
+    parser.add_argument("--process-index", type=int, help="this job, of several on their own")
+    parser.add_argument("--process-count", type=int, help="how many such jobs there are")
+    hosts.add_flags(parser)
     flags = arguments.parse_flags(parser, argv)
     for name in ("shards", "batch_size", "process_count"):
         if getattr(flags, name) is not None and getattr(flags, name) < 1:
             arguments.fail(parser, f"--{name.replace('_', '-')} is {getattr(flags, name)}, expected >= 1")
-    run(
-        Path(flags.out),
-        flags.checkpoint,
-        data_dir=flags.data,
-        mixture=flags.mixture,
-        split=flags.split,
-        num_shards=flags.shards,
-        batch_size=flags.batch_size,
-        step=flags.step,
-        process=(flags.process_index, flags.process_count),
-    )
+    with hosts.session(parser, flags):
+        from farsighted_jax.core import hosts as processes
+
+        processes.check_alike({"options": hosts.own_options(flags)})
+        run(
+            Path(flags.out),
+            flags.checkpoint,
+            data_dir=flags.data,
+            mixture=flags.mixture,
+            split=flags.split,
+            num_shards=flags.shards,
+            batch_size=flags.batch_size,
+            step=flags.step,
+            process=(flags.process_index, flags.process_count),
+        )
     return 0
 
 
@@ -109,6 +115,7 @@ def _label(out, model, split, num_shards, rows, process, report):
 
     from data_pipelines.code_dataset import CodeWriter
     from data_pipelines.trajectory import keyframe_steps
+    from farsighted_jax.core import hosts
     from farsighted_jax.lam.label import LabelSettings, label_shards
 
     data = model.run.config.data
@@ -134,7 +141,9 @@ def _label(out, model, split, num_shards, rows, process, report):
         report=lambda line: report(f"{split.name}:{split.split}: {line}"),
     )
     rate = labelled / (time.perf_counter() - begin)
-    state = "complete" if writer.finish() else "other hosts are not done yet"
+    hosts.wait_for_all("labelling")
+    done = hosts.from_first(writer.finish, "completing the labels")
+    state = "complete" if done else "other hosts are not done yet"
     report(f"{split.name}:{split.split}: {labelled} episodes labelled, {rate:.1f} a second; {state}")
     report(f"codes: {writer.folder}")
     return writer.folder

@@ -85,7 +85,8 @@ class PolicyRun(NamedTuple):
                 "model; expected its run folder"
             )
         shardings = jax.tree.map(lambda shape: shape.sharding, wanted[LAM])
-        return others | {LAM: jax.device_put(self.lam.weights[LAM], shardings)}
+        # From the host: an array on one process's device cannot be put on those of others.
+        return others | {LAM: jax.device_put(jax.tree.map(np.asarray, self.lam.weights[LAM]), shardings)}
 
     def check_codes(self, stored: Any) -> None:
         """Compares the model of stored codes (`Stream.codes`) with the LAM.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
 from data_pipelines.language.instructions import tokenizer_for
@@ -109,11 +110,21 @@ def task_for(config: ConfigDict, folder: Path | None = None) -> Task:
 
 
 def stream_for(
-    config: ConfigDict, *, batch_size: int | None = None, train: bool = True, **changes: Any
+    config: ConfigDict,
+    *,
+    batch_size: int | None = None,
+    train: bool = True,
+    rows: Sequence[int] | None = None,
+    **changes: Any,
 ) -> Stream:
-    """Opens the configuration's data; `changes` replace keys of `config.data`, or are options of the stream.
+    """Opens the configuration's data.
 
-    Those are `statistics`, `schedule` and `resumed_at`, see `open_stream`.
+    Args:
+      config: of a run.
+      batch_size: rows of the global batch, the run's by default.
+      train: see `open_stream`.
+      rows: those that this process reads; by default its share, in order.
+      changes: keys of `config.data`, or `statistics`, `schedule` and `resumed_at` of `open_stream`.
     """
     options = {name: changes.pop(name, None) for name in ("statistics", "schedule", "resumed_at")}
     return open_stream(
@@ -121,8 +132,9 @@ def stream_for(
         batch_size=batch_size or config.batch_size,
         seed=config.seed,
         train=train,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=0 if rows else jax.process_index(),
+        process_count=1 if rows else jax.process_count(),
+        rows=rows,
         **options,
     )
 
@@ -154,8 +166,13 @@ def trained_datasets(config: ConfigDict, folder: str | Path) -> dict[str, Any]:
     return {"schedule": [(0, dict.fromkeys(names, 1.0))]}
 
 
-def read_run(folder: str | Path, step: int | None = None) -> Run:
+def read_run(folder: str | Path, step: int | None = None, sharding: Sharding | None = None) -> Run:
     """Reads configuration, statistics and weights of a run folder, or of a release; no optimizer state.
+
+    Args:
+      folder: of the run.
+      step: training step, the newest by default.
+      sharding: of every weight; this process's first device by default.
 
     Raises:
       RunError: the folder holds no run.
@@ -174,7 +191,7 @@ def read_run(folder: str | Path, step: int | None = None) -> Run:
     config = config_lib.from_json(documents[0])
     if released and released.has(TOKENIZER):
         config.data.text_tokenizer = str(folder / TOKENIZER)
-    step, weights = restore.read_weights(folder, step=step, average=True)
+    step, weights = restore.read_weights(folder, step=step, average=True, sharding=sharding)
     return Run(
         config,
         task_for(config, folder),
@@ -208,7 +225,8 @@ def with_text_encoder(run: Run, folder: str | Path) -> Run:
     config.data.text_features = ""
     name, dtype = made_by["encoder"], made_by["dtype"]
     place = pretrained_folder.default_folder(name)
-    loaded = pretrained_folder.load(place, model=name, dtype=dtype)
+    sharding = jax.tree.leaves(run.params)[0].sharding
+    loaded = pretrained_folder.load(place, model=name, dtype=dtype, sharding=sharding)
     tokenizer = tokenizer_for(config.data.text_tokenizer)
     for what, where, found, expected in (
         (f"weights of {name}", place, loaded.about["digest"], made_by["digest"]),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from farsighted_jax.core import hosts
 from farsighted_jax.sharding import mesh as mesh_module
 
 
@@ -18,11 +20,25 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(mesh_module.BATCH_AXES))
 
 
+@functools.lru_cache(maxsize=16)
+def process_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
+    """Rows of the global batch that lie on this process's devices, ascending.
+
+    Where the axis "tensor" reaches over processes, several of them hold the same rows.
+
+    Args:
+      mesh: from `make_mesh`.
+      batch_size: B, a multiple of `num_batch_shards`.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return tuple(sorted({row for place in places for row in range(batch_size)[place[0]]}))
+
+
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Global arrays from this process's rows of a batch.
 
     Args:
-      batch: name -> array[B / number of processes, ...] on the host.
+      batch: name -> array[R, ...] on the host, the rows `process_rows`.
       mesh: from `make_mesh`.
 
     Raises:
@@ -30,15 +46,33 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
         axes; the message has the numbers.
     """
     sharding = batch_sharding(mesh)
-    shards, processes = mesh_module.num_batch_shards(mesh), jax.process_count()
+    shards = mesh_module.num_batch_shards(mesh)
+    mine = process_rows(mesh, shards)
     for name, array in batch.items():
-        rows = array.shape[0] * processes
-        if rows % shards:
+        if len(array) % len(mine):
             raise mesh_module.MeshError(
-                f"batch field {name!r}: {rows} rows are not divisible by {shards} = data "
-                f"{mesh.shape['data']} x fsdp {mesh.shape['fsdp']}"
+                f"batch field {name!r}: {len(array)} rows are not divisible by {len(mine)}, this process's "
+                f"part of data {mesh.shape['data']} x fsdp {mesh.shape['fsdp']}"
             )
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+    def placed(array):
+        rows = len(array) // len(mine)
+
+        def shard(index):
+            first = mine.index((index[0].start or 0) // rows) * rows if rows else 0
+            return array[first : first + rows]
+
+        return jax.make_array_from_callback((rows * shards, *array.shape[1:]), sharding, shard)
+
+    return {name: placed(np.asarray(array)) for name, array in batch.items()}
+
+
+def whole_fields(
+    batch: Mapping[str, np.ndarray], names: Collection[str], mesh: Mesh
+) -> dict[str, np.ndarray]:
+    """Some fields of the global batch, on every process, from this process's rows of them."""
+    fields = {name: batch[name] for name in names if name in batch}
+    return fields if jax.process_count() == 1 else hosts.whole(shard_batch(fields, mesh))
 
 
 def device_prefetch(

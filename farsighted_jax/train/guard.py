@@ -8,10 +8,14 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from farsighted_jax.core import hosts
 
 LOCK = "run.lock"
 
@@ -51,14 +55,16 @@ def check_workdir(workdir: Path) -> None:
         raise WorkdirError(f"run folder {str(workdir)!r} cannot be used: {reason}") from error
 
 
-def check_divergence(values: Mapping[str, float], max_bad_steps: int, step: int, stream: Any) -> None:
+def check_divergence(
+    values: Mapping[str, float], max_bad_steps: int, step: int, ids_digest: Callable[[int], str]
+) -> None:
     """Stops a run whose last steps were all not finite, before anything of it is saved.
 
     Args:
       values: metrics of a step on the host.
       max_bad_steps: from which number in a row on the run stops.
       step: number of steps done.
-      stream: the data.
+      ids_digest: batch (counted from 0) -> digest of its ids.
 
     Raises:
       TrainingDivergedError: names the step and the ids of its batch.
@@ -70,8 +76,38 @@ def check_divergence(values: Mapping[str, float], max_bad_steps: int, step: int,
     raise TrainingDivergedError(
         f"{in_a_row} steps in a row had a non-finite loss or gradient, up to step {step}; the state is that "
         f"after step {first}, the last checkpoint is intact. The batch of step {first + 1} has ids digest "
-        f"{stream.ids_digest(stream.batch(first))}"
+        f"{ids_digest(first)}"
     )
+
+
+def locked(workdir: Path, takeover: bool = False) -> RunLock | None:
+    """Holds a run folder for all processes of a run; only the first has the lock, the others None.
+
+    Raises:
+      RunLockError: another run holds the folder.
+      HostError: the first process could not take the lock, or a process has another folder at this path.
+    """
+    lock = None
+    try:
+        with hosts.together("taking the run folder"):
+            if hosts.is_first():
+                lock = RunLock(workdir, takeover)
+        written = hosts.from_first(lambda: (workdir / LOCK).read_text(encoding="utf-8"), "reading the lock")
+        with hosts.together("looking for the run folder"):
+            _check_same_folder(workdir / LOCK, written)
+    except Exception:
+        if lock:
+            lock.release()
+        raise
+    return lock
+
+
+def _check_same_folder(path, written):
+    if not path.is_file() or path.read_text(encoding="utf-8") != written:
+        raise WorkdirError(
+            f"run folder {str(path.parent)!r} is not the one that process 0 holds; all processes of a run "
+            "need one folder on shared storage"
+        )
 
 
 class RunLock:
@@ -126,6 +162,9 @@ class InterruptGuard:
     Further signals while the run is saving change nothing. Handlers are put
     back on exit. Outside the main thread, where Python allows no handlers, it
     does nothing.
+
+    Where several processes run, SIGTERM stays with jax, whose coordination
+    service tells all of them after which step to stop; SIGINT is taken for one.
     """
 
     def __init__(self):
@@ -134,12 +173,19 @@ class InterruptGuard:
 
     def __enter__(self) -> InterruptGuard:
         """Installs the handlers."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        alone = {signal.SIGTERM: self._remember, signal.SIGINT: self._remember}
+        for number, handler in (alone if jax.process_count() == 1 else {signal.SIGINT: _terminate}).items():
             try:
-                self._previous[number] = signal.signal(number, self._remember)
+                self._previous[number] = signal.signal(number, handler)
             except ValueError:
                 break
         return self
+
+    def stops_after(self, step: int) -> bool:
+        """Whether the run is to end with this step; to be asked after every one, by every process."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signal_number = signal.SIGTERM
+        return self.signal_number is not None
 
     def __exit__(self, *exception: object) -> None:
         """Puts the previous handlers back."""
@@ -148,3 +194,7 @@ class InterruptGuard:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = self.signal_number or number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from farsighted_jax.checkpoint import manifest, restore
 from farsighted_jax.checkpoint.manager import CHECKPOINTS
 from farsighted_jax.core import config as config_module
-from farsighted_jax.core import tree
+from farsighted_jax.core import hosts, tree
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.train import state as train_state
 from farsighted_jax.train.state import TrainState
@@ -174,7 +174,9 @@ def _compared(document, before, step):
 
 def _set_aside_later_steps(workdir, step):
     """Corrupt steps are no longer listed, since training will write them anew; the next run removes them."""
+    if not hosts.is_first():
+        return
     for later in manifest.complete_steps(workdir / CHECKPOINTS):
-        if later > step and jax.process_index() == 0:
+        if later > step:
             folder = workdir / CHECKPOINTS / str(later)
             folder.rename(folder.with_name(f"corrupt-{later}"))

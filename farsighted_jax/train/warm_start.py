@@ -45,7 +45,7 @@ def warm_started_state(
         same path has another shape, or no path is the same.
       NoCheckpointError, CorruptCheckpointError: see `checkpoint.restore`.
     """
-    step, weights = restore.read_weights(source)
+    step, weights = restore.read_weights(source, sharding=abstract.step.sharding)
     _take_over_pretrained(weights["params"], abstract, load_pretrained, report)
     report(f"warm start from step {step} in {source}")
     fresh = train_state.create(initialize, abstract, seed)

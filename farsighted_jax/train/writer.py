@@ -57,6 +57,15 @@ class MetricsWriter:
             self._board.close()
 
 
+class Silence:
+    """Stands for writer and display in every process but the first, which speaks for all."""
+
+    def _nothing(self, *arguments: Any) -> None:
+        pass
+
+    write = begin = advance = show = message = close = _nothing
+
+
 class Progress:
     """A bar with rate and time left on a terminal, plain lines otherwise."""
 

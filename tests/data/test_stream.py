@@ -152,6 +152,8 @@ def test_order_is_the_same_for_readers_hosts_and_resumed_runs(root):
         ]
         for step in (0, 7, 11):
             assert [row for stream in streams for row in ids(stream.batch(step))] == expected[step]
+    chosen = open_stream(settings, batch_size=8, seed=5, rows=(1, 2, 6))
+    assert ids(chosen.batch(7)) == [expected[7][row] for row in (1, 2, 6)]
     assert some_ids(open_stream(settings, batch_size=8, seed=6), range(12)) != expected
 
 
@@ -256,6 +258,10 @@ def test_windows_of_one_episode_stand_together(root):
 
 def test_an_epoch_is_every_window_once_in_order(root):
     settings = config(root, mixture="one:0.9,two:0.1", augment=True, jitter=0.5)
+    chosen = open_stream(settings, batch_size=6, seed=1, rows=(0, 5)).epoch(readers=1)
+    assert [row for part in chosen for row in ids(part)[:1]] == [
+        row for part in open_stream(settings, batch_size=6, seed=1).epoch() for row in ids(part)[:1]
+    ]
     for hosts in (1, 2):
         streams = [
             open_stream(settings, batch_size=6, seed=1, process_index=p, process_count=hosts)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from farsighted_jax.sharding.mesh import MeshError, make_mesh
-from farsighted_jax.sharding.place import device_prefetch, shard_batch
+from farsighted_jax.sharding.place import device_prefetch, process_rows, shard_batch, whole_fields
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,12 @@ def test_rows_lie_over_data_and_fsdp_and_are_whole_over_tensor(mesh):
     assert np.array_equal(placed, x)
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
     assert len({str(shard.index) for shard in placed.addressable_shards}) == 4
+
+
+def test_one_process_holds_all_rows(mesh):
+    assert process_rows(mesh, 8) == tuple(range(8))
+    batch = {"step": np.arange(8), "x": np.zeros(8)}
+    assert np.array_equal(whole_fields(batch, ("step", "absent"), mesh)["step"], batch["step"])
 
 
 def test_rows_that_do_not_divide_are_an_error(mesh):

@@ -13,15 +13,23 @@ from farsighted_jax.sharding.mesh import MeshError, make_mesh
 from farsighted_jax.train import guard, loop, resume
 from farsighted_jax.train import metrics as metrics_module
 
-TIMED = ("train/samples_per_s", "train/input_stall_share", "memory/rss_mb", "memory/device_peak_mb")
+TIMED = (
+    "train/samples_per_s",
+    "train/input_stall_share",
+    "train/goodput",
+    "memory/rss_mb",
+    "memory/device_peak_mb",
+)
 
 
-def run(folder, stream=None, *, devices=1, task=None, sizes=None, on_log=(), init="", **changes):
+def run(
+    folder, stream=None, *, devices=1, task=None, sizes=None, on_log=(), init="", profile=range(0), **changes
+):
     mesh = make_mesh(sizes or {"data": -1, "fsdp": 1, "tensor": 1}, jax.devices()[:devices])
     config = toy_task.toy_config(**changes)
     stream = stream or toy_task.ToyStream(config.batch_size)
     task = task or toy_task.ToyTask()
-    return loop.train(task, stream, config, folder, mesh=mesh, on_log=on_log, init=init)
+    return loop.train(task, stream, config, folder, mesh=mesh, on_log=on_log, init=init, profile=profile)
 
 
 def lines(folder):
@@ -45,7 +53,7 @@ def test_loss_falls_and_every_step_has_its_line(straight):
     assert [line["step"] for line in found] == list(range(1, 21)) and result.step == 20
     losses = [line["train/loss"] for line in found]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
-    assert {"train/error", "train/learning_rate", "data/ids_digest", *TIMED[:3]} <= set(found[0])
+    assert {"train/error", "train/learning_rate", "data/ids_digest", *TIMED[:4]} <= set(found[0])
     assert found[-1]["state_digest"] == result.state_digest
     assert json.loads((folder / "config.json").read_text())["total_steps"] == 20
     assert json.loads((folder / "statistics.json").read_text()) == toy_task.ToyStream.statistics
@@ -128,6 +136,30 @@ def test_the_step_is_traced_once(tmp_path, monkeypatch, accumulation):
     monkeypatch.setattr(loop, "make_train_step", counting)
     run(tmp_path, optimizer__accumulation=accumulation, stop_step=6)
     assert len(traces) == 1
+
+
+def test_the_step_is_compiled_once_and_nothing_while_it_runs(tmp_path, caplog):
+    counts = []
+
+    def compiled():
+        return [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+
+    with jax.log_compiles():
+        note = lambda step, state, values: counts.append(len(compiled())) or {}  # noqa: E731
+        run(tmp_path, on_log=[note], log_every=2, checkpoint__every=2, stop_step=10)
+    assert sum("train_step" in message for message in compiled()) == 1
+    # The first save and the first logged step are over at step 4.
+    assert len(counts) == 6 and counts[2:] == counts[2:3] * 4
+
+
+def test_chosen_steps_are_traced_and_the_time_is_accounted_for(tmp_path):
+    run(tmp_path, stop_step=6, profile=range(3, 5))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    ledger = json.loads((tmp_path / "goodput.json").read_text())
+    (session,) = ledger["sessions"]
+    assert (session["first_step"], session["last_step"]) == (0, 6)
+    assert all(session["seconds"][kind] > 0 for kind in ("start", "compile", "steps", "data", "checkpoint"))
+    assert 0 < lines(tmp_path)[-1]["train/goodput"] < 1
 
 
 def test_divergence_stops_with_the_last_good_state(tmp_path):
