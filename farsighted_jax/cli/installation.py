@@ -33,6 +33,7 @@ EXTRAS = {
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld", "gymnasium_robotics"),
     "plot": ("matplotlib",),
+    "plan": ("libtpu",),
     "tensorboard": ("tensorboardX",),
     "dev": ("pytest", "ruff", "rlds"),
 }
