@@ -19,6 +19,8 @@ KINDS = (
     "collective-permute",
     "collective-broadcast",
 )
+# Between slices of TPUs a message goes through the hosts, which do the rest of the work.
+HOSTS = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 CHANNEL = re.compile(r"channel_id=\d+")
 SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 LISTED = re.compile(r"replica_groups=\{(\{[\d,{}\s]*\})\}")
@@ -41,22 +43,38 @@ def collectives(found: Program, num_chips: int, num_slices: int = 1) -> dict[str
     Returns:
       kind -> "count", how often it runs; "gib", what one chip sends, as a ring does it:
       an all-gather (n - 1) / n of its result, a reduce-scatter as much of its input, an
-      all-reduce both; "network_gib", the part of it that goes to another slice.
+      all-reduce both; "network_gib", the part of it that goes to another slice. What hosts
+      pass on between slices of TPUs are kinds of their own, "hosts-all-reduce" and the like.
     """
     totals: dict[str, dict[str, Any]] = {}
     for computation, line, times in _messages(found):
-        kind = line.op.removesuffix("-start")
-        groups = _groups(line.rest, num_chips)
-        # The TPU compiler writes a reduce-scatter as a fusion around an all-reduce.
-        scatters = kind == "all-reduce" and "all-reduce-scatter" in computation
-        sent = times * _sent(line, kind, scatters, groups.shape[1]) / 2**30
-        entry = totals.setdefault(
-            "reduce-scatter" if scatters else kind, {"count": 0, "gib": 0.0, "network_gib": 0.0}
-        )
+        kind, sent, network_share = _read(computation, line, num_chips, num_slices)
+        entry = totals.setdefault(kind, {"count": 0, "gib": 0.0, "network_gib": 0.0})
         entry["count"] += times
-        entry["gib"] += sent
-        entry["network_gib"] += sent * _network_share(groups, num_chips // num_slices)
+        entry["gib"] += times * sent / 2**30
+        entry["network_gib"] += times * sent * network_share / 2**30
     return totals
+
+
+def _read(computation, line, num_chips, num_slices):
+    """Kind of a message, bytes that one chip sends once, share of them that goes to another slice."""
+    if hosts := _through_hosts(line):
+        rounds = 2 * (num_slices - 1) / num_slices if hosts == "ALL_REDUCE" else 1
+        # The first of the tuple's types is that of what is sent.
+        sent = rounds * _bytes(line.type.partition("]")[0] + "]")
+        return f"hosts-{hosts.lower().replace('_', '-')}", sent, 1.0
+    kind = line.op.removesuffix("-start")
+    # The TPU compiler writes a reduce-scatter as a fusion around an all-reduce.
+    scatters = kind == "all-reduce" and "all-reduce-scatter" in computation
+    groups = _groups(line.rest, num_chips)
+    sent = _sent(line, kind, scatters, groups.shape[1])
+    return "reduce-scatter" if scatters else kind, sent, _network_share(groups, num_chips // num_slices)
+
+
+def _through_hosts(line):
+    """What hosts do with a message that goes to another slice; None for any other instruction."""
+    found = HOSTS.search(line.rest) if line.op == "send" else None
+    return found and found[1]
 
 
 def _messages(found):
@@ -69,10 +87,10 @@ def _messages(found):
     for name, lines in found.computations.items():
         times = found.times[name]
         for line in lines if times else ():
-            if line.op.removesuffix("-start") not in KINDS:
+            if line.op.removesuffix("-start") not in KINDS and not _through_hosts(line):
                 continue
             channel = None if "permute" in line.op else CHANNEL.search(line.rest)
-            key = channel[0] if channel else line.name
+            key = (line.op, channel[0] if channel else line.name)
             if key not in messages or messages[key][2] < times:
                 messages[key] = (name, line, times)
     return messages.values()

@@ -50,13 +50,17 @@ ENTRY %main (x: f32[4,8]) -> f32[4,8] {
   %kernel.5 = f32[4,8] custom-call(%x), custom_call_target="CALL", metadata={op_name="jit/splash_attention"}
   %while.1 = (s32[], f32[4,8]{1,0}) while(%x), condition=%condition, body=%body
   %while.2 = (s32[], f32[4,8]{1,0}) while(%x), condition=%condition, body=%body
+  %out = (f32[2,8], u32[], token[]) send(%x), channel_id=7, FRONTEND
   ROOT %t = (f32[4,8], f32[4,8], u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
 }
 """
 
 
+SEND = 'is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
+
+
 def tpu_text(groups="[2,2]<=[4]", call="tpu_custom_call"):
-    return TPU_TEXT.replace("GROUPS", groups).replace("CALL", call)
+    return TPU_TEXT.replace("GROUPS", groups).replace("CALL", call).replace("FRONTEND", SEND)
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +103,12 @@ def test_between_slices_only_what_crosses_them_is_network(compiled):
 def test_lines_of_the_tpu_compiler():
     found = program(tpu_text())
     assert found.times["body"] == 6 and found.unknown_loops == 0
-    messages = collectives(found, 4)
+    messages = collectives(found, 4, num_slices=2)
     assert {kind: (entry["count"], entry["gib"] * 2**30) for kind, entry in messages.items()} == {
         "all-gather": (6, 6 * 256 / 2),
         "reduce-scatter": (6, 6 * 256 * 3 / 4),
         "collective-permute": (1, 128 + 4),
+        "hosts-all-reduce": (1, 64 * 2 / 2),
     }
 
 
