@@ -5,6 +5,9 @@ TPU v5e, --topology v5p:4x4x4 --slices 2 two slices of 64. This needs the extra 
 --topology h100:8, it is compiled for as many simulated CPU devices: memory is then that of the CPU's program,
 a rough guess. Neither data nor weights are read.
 
+--table FILE plans the unfinished rows of a file such as configs/results/plans/plans.json, and writes the
+table and its figure beside it.
+
 Exit status: 0 if the step fits, 3 if it does not.
 """
 
@@ -25,15 +28,18 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="farsighted plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--topology", required=True, help="CHIP:SHAPE in chips, e.g. v5e:16x16, v5p:8x8x8, h100:8"
-    )
+    parser.add_argument("--topology", help="CHIP:SHAPE in chips, e.g. v5e:16x16, v5p:8x8x8, h100:8")
     parser.add_argument("--slices", type=int, default=1, help="slices of TPUs, or nodes of GPUs (default: 1)")
     parser.add_argument(
         "--largest", action="store_true", help="compile a second time, to tell how large a batch fits"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
+    parser.add_argument("--table", help="JSON file of rows; the only option then")
+    if any(argument.startswith("--table") for argument in argv):
+        return _table(arguments.parse_flags(parser, argv).table)
     flags, reference, _ = arguments.parse_reference(parser, argv)
+    if not flags.topology:
+        arguments.fail(parser, "--topology CHIP:SHAPE is required, e.g. v5e:16x16")
     _, config = arguments.parse(parser, argv)
     arguments.at_least(parser, flags, 1, "slices")
     document = plan(config, reference, flags.topology, flags.slices, largest=flags.largest)
@@ -44,6 +50,24 @@ def main(argv: Sequence[str]) -> int:
 
         print(text(document))
     return 0 if document["fits"] else DOES_NOT_FIT
+
+
+def _table(path):
+    from pathlib import Path
+
+    from farsighted_jax.checkpoint.manifest import write_atomically
+    from farsighted_jax.plan import table
+    from farsighted_jax.viz.plan_memory import plan_memory
+
+    path = Path(path)
+    found = table.fill(path, lambda line: print(line, file=sys.stderr))
+    write_atomically(path.with_suffix(".md"), table.markdown(found))
+    try:
+        plan_memory(path.with_suffix(".png"), found)
+    except ImportError as error:
+        print(f"no figure drawn: {error}")
+    print(table.markdown(found))
+    return 0
 
 
 def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: bool = False):

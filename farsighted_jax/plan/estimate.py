@@ -1,4 +1,4 @@
-"""How long a step might take: a roofline. Nothing was measured; each figure is a lower bound of time."""
+"""How long a step might take: a roofline. Nothing was measured, and real steps take longer."""
 
 from __future__ import annotations
 

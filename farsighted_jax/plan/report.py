@@ -49,8 +49,8 @@ def _program_lines(plan):
     return [
         *lines,
         f"attention: {plan['attention']}",
-        f"step: at least {plan['step_s_estimate']} s, {plan['samples_per_s_estimate']} samples/s, "
-        f"utilisation at most {plan['mfu_estimate']:.1%} ({estimate['note']})",
+        f"step: {plan['step_s_estimate']} s, {plan['samples_per_s_estimate']} samples/s, "
+        f"utilisation {plan['mfu_estimate']:.1%} ({estimate['note']})",
         f"  arithmetic {estimate['compute_s']} s, memory {estimate['memory_s']} s, "
         f"links {estimate['links_s']} s, network {estimate['network_s']} s; "
         f"compute-bound margin {estimate['compute_bound_margin']}",
