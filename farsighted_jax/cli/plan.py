@@ -89,6 +89,9 @@ def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: boo
     wanted = topology(name, num_slices)
     # A machine that has accelerators compiles for others without touching its own.
     jax.config.update("jax_platforms", "cpu")
+    if not wanted.simulated:
+        # What was compiled for absent chips can be put into the cache, but not be read from it.
+        jax.config.update("jax_enable_compilation_cache", False)
     task = untrained_task(config, reference)
     sample = sample_batch(config, task)
     return planner.run(

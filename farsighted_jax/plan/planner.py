@@ -36,6 +36,7 @@ class CompiledStep(NamedTuple):
       compile_s: seconds of tracing and compiling.
       peak_bytes: of one chip; None where the compiler does not say how much too much it is.
       text: of the program; "" where it is too large.
+      complaint: of the compiler then.
     """
 
     abstract: TrainState
@@ -43,6 +44,7 @@ class CompiledStep(NamedTuple):
     compile_s: float
     peak_bytes: int | None
     text: str
+    complaint: str = ""
 
 
 def run(
@@ -87,27 +89,9 @@ def run(
         report(f"compiling it with {other_rows} instead of {rows} samples a chip")
         found = compiled(task, config, sample, mesh, other_rows * pieces)
         other = (other_rows, found.peak_bytes) if found.peak_bytes is not None else None
-    state = memory.state_gib(step.abstract)
-    document = {
-        "fits": fits,
-        "peak_gib_per_chip": None if step.peak_bytes is None else round(step.peak_bytes / memory.GIB, 3),
-        "hbm_gib_per_chip": round(wanted.facts.hbm_gib, 2),
-        "compile_s": round(step.compile_s, 1),
-        "params": tree.num_elements(step.abstract.params),
-        "frozen_params": tree.num_elements(step.abstract.frozen),
-        "flops_per_step": flops_per_sample * config.batch_size,
-        **_program_facts(step, config, wanted, flops_per_sample),
-        "memory": {name: round(gib, 3) for name, gib in state.items()} | _rest(step, state),
-        "topology": {"name": wanted.name, "slices": wanted.num_slices, "chips": wanted.num_chips},
-        "mesh": dict(mesh.shape),
-        "batch_size": config.batch_size,
-        "accumulation": config.optimizer.accumulation,
-        "task": config.task,
-        "variant": config.model.variant,
-        "simulated": wanted.simulated,
-        "jax": jax.__version__,
-    }
-    document |= advice.batch(step, hbm, rows, pieces, other)
+    facts = _program_facts(step, config, wanted, flops_per_sample)
+    document = {"fits": fits} | _sizes(step, config, wanted, flops_per_sample) | facts
+    document |= _setting(config, wanted, mesh) | advice.batch(step, hbm, rows, pieces, other)
     document["suggested_mesh"] = advice.mesh(step.abstract, wanted)
     document["change"] = [] if fits else advice.changes(config, document, rows)
     return document
@@ -131,11 +115,43 @@ def compiled(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise PlanError(f"the compiler gave up: {str(error).splitlines()[0]}") from error
-        needed = memory.overflow_bytes(str(error))
-        return CompiledStep(abstract, flops, time.perf_counter() - begin, needed, "")
+        needed, complaint = memory.overflow_bytes(str(error)), str(error).splitlines()[0]
+        return CompiledStep(abstract, flops, time.perf_counter() - begin, needed, "", complaint)
     seconds = time.perf_counter() - begin
     simulated = mesh.devices.flat[0].platform == "cpu"
     return CompiledStep(abstract, flops, seconds, memory.peak_bytes(step, simulated), step.as_text())
+
+
+def _sizes(step, config, wanted, flops_per_sample):
+    """What the step needs of a chip, and how much it computes."""
+    state, peak = memory.state_gib(step.abstract), step.peak_bytes
+    rest = None if peak is None else round(peak / memory.GIB - sum(state.values()), 3)
+    return {
+        "peak_gib_per_chip": None if peak is None else round(peak / memory.GIB, 3),
+        "hbm_gib_per_chip": round(wanted.facts.hbm_gib, 2),
+        "compile_s": round(step.compile_s, 1),
+        "params": tree.num_elements(step.abstract.params),
+        "frozen_params": tree.num_elements(step.abstract.frozen),
+        "flops_per_step": flops_per_sample * config.batch_size,
+        "executed_flops_per_step": step.executed_flops,
+        # The rest: activations, gradients, the batch, intermediate results.
+        "memory": {name: round(gib, 3) for name, gib in state.items()} | {"activations_gib": rest},
+        "compiler_says": step.complaint,
+    }
+
+
+def _setting(config, wanted, mesh):
+    """What was asked."""
+    return {
+        "topology": {"name": wanted.name, "slices": wanted.num_slices, "chips": wanted.num_chips},
+        "mesh": dict(mesh.shape),
+        "batch_size": config.batch_size,
+        "accumulation": config.optimizer.accumulation,
+        "task": config.task,
+        "variant": config.model.variant,
+        "simulated": wanted.simulated,
+        "jax": jax.__version__,
+    }
 
 
 def _program_facts(step, config, wanted, flops_per_sample):
@@ -149,7 +165,7 @@ def _program_facts(step, config, wanted, flops_per_sample):
         "estimate",
     )
     if not step.text:
-        return dict.fromkeys(names) | {"executed_flops_per_step": step.executed_flops}
+        return dict.fromkeys(names)
     found = program(step.text)
     messages = collectives(found, wanted.num_chips, wanted.num_slices)
     times = roofline(
@@ -161,7 +177,6 @@ def _program_facts(step, config, wanted, flops_per_sample):
     )
     seconds, model = times["step_s"], flops_per_sample * config.batch_size
     return {
-        "executed_flops_per_step": step.executed_flops,
         "collectives": {
             kind: {name: round(value, 5) for name, value in entry.items()} for kind, entry in messages.items()
         },
@@ -172,13 +187,6 @@ def _program_facts(step, config, wanted, flops_per_sample):
         "attention": "unknown: compiled for the CPU" if wanted.simulated else attention_kernel(found),
         "estimate": {name: _digits(value) for name, value in times.items()} | {"note": NOTE},
     }
-
-
-def _rest(step, state):
-    """Of the peak what is no state: activations, gradients, the batch, intermediate results."""
-    if step.peak_bytes is None:
-        return {"activations_gib": None}
-    return {"activations_gib": round(step.peak_bytes / memory.GIB - sum(state.values()), 3)}
 
 
 def _digits(value):

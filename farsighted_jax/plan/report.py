@@ -25,6 +25,8 @@ def text(plan: Mapping[str, Any]) -> str:
         lines += _program_lines(plan)
     lines.append(f"largest batch (estimate): {plan['largest_batch_estimate']}, by {plan['largest_batch_by']}")
     lines.append(f"mesh to try (by a rule): {plan['suggested_mesh']}")
+    if plan["compiler_says"]:
+        lines.append(f"the compiler says: {plan['compiler_says']}")
     lines += [f"to make it fit: {line}" for line in plan["change"]]
     return "\n".join([*lines, f"compiled in {plan['compile_s']} s by jax {plan['jax']}"])
 

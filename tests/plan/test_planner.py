@@ -144,7 +144,7 @@ def test_the_tpu_compiler_says_that_a_step_does_not_fit(tpu_compiler):
     found, _ = toy_plan(name="v5e:2x2", batch_size=2**30)
     assert found["fits"] is False and found["collectives"] is None
     assert found["peak_gib_per_chip"] > found["hbm_gib_per_chip"] == 15.75
-    assert found["largest_batch_estimate"] < 2**30
+    assert found["largest_batch_estimate"] < 2**30 and "RESOURCE_EXHAUSTED" in found["compiler_says"]
     assert "does not fit" in text(found)
 
 
