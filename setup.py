@@ -80,6 +80,8 @@ EXTRAS = {
     "cuda12": ["jax[cuda12]>=0.10,<0.12"],
     "cuda13": ["jax[cuda13]>=0.10,<0.12"],
     "tpu": ["jax[tpu]>=0.10,<0.12"],
+    # The same packages on a machine without TPUs, whose compiler `farsighted plan` asks.
+    "plan": ["jax[tpu]>=0.10,<0.12"],
 }
 
 

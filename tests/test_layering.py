@@ -33,6 +33,7 @@ LEVELS = {
     "data_pipelines.builders": 4,
     "farsighted_jax.cli": 5,
     "farsighted_jax.bench": 5,
+    "farsighted_jax.plan": 5,
 }
 
 # Importer -> packages of its own level that it may import.
@@ -42,7 +43,8 @@ SIDEWAYS = {
     "farsighted_jax.pretrained": {"farsighted_jax.encoders"},
     "farsighted_jax.evaluators": {"farsighted_jax.rollout"},
     "farsighted_jax.rollout": {"farsighted_jax.serving"},
-    "farsighted_jax.cli": {"farsighted_jax.bench"},
+    "farsighted_jax.plan": {"farsighted_jax.bench"},
+    "farsighted_jax.cli": {"farsighted_jax.bench", "farsighted_jax.plan"},
 }
 
 # Importer -> the only other packages it may import, where the level alone would allow more.

@@ -20,8 +20,6 @@ from pathlib import Path
 from farsighted_jax.cli import arguments
 
 SUBJECTS = ("data", "step", "policy", "lam", "compare")
-# Beside a policy's configuration; stands in for the latent action model that it does not name.
-LAM_CONFIG = "lam_pretrain.py"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
     if flags.subject in ("data", "step", "policy"):
         _, config = arguments.parse(parser, argv)
-        flags.lam = Path(reference.partition(":")[0]).with_name(LAM_CONFIG)
+        flags.reference = reference
         result = {"data": _data, "step": _step, "policy": _policy}[flags.subject](config, flags)
         print(json.dumps(result, indent=None if flags.json else 2))
         return 0
@@ -97,17 +95,13 @@ def _step(config, flags):
 def _policy(config, flags):
     import sys
 
-    from data_pipelines.oxe.bridge import BRIDGE_DATASET
     from farsighted_jax.bench import policy
     from farsighted_jax.cli.policy_run import policy_zeros
+    from farsighted_jax.cli.untrained import untrained_task
     from farsighted_jax.core import config as config_lib
-    from farsighted_jax.lam.frozen import frozen_lam
-    from farsighted_jax.policy.task import policy_task
 
     config_lib.check_choice("task", config.task, ("policy_finetune",))
-    lam = frozen_lam(config_lib.load(f"{flags.lam}:{config.model.variant}"))
-    # A robot arm with a gripper and a state; no dataset is opened.
-    task = policy_task(config, lam, {BRIDGE_DATASET.name: BRIDGE_DATASET.spec})
+    task = untrained_task(config, flags.reference)
     result = policy.run(
         task,
         policy_zeros(config, task),

@@ -35,6 +35,7 @@ EXTRAS = {
     "serve": ("websockets", "msgpack"),
     "sim": ("metaworld", "gymnasium_robotics"),
     "plot": ("matplotlib",),
+    "plan": ("libtpu",),
     "tensorboard": ("tensorboardX",),
     "dev": ("pytest", "ruff", "rlds"),
 }

@@ -32,6 +32,10 @@ COMMANDS = {
     "data": ("farsighted_jax.cli.data", "look after datasets: validate, copy or list them"),
     "inspect": ("farsighted_jax.cli.inspect", "look at a dataset or a resolved configuration"),
     "bench": ("farsighted_jax.cli.bench", "measure the data pipeline or a training step"),
+    "plan": (
+        "farsighted_jax.cli.plan",
+        "compile a step for chips that are not there: memory, messages, time",
+    ),
     "demo": ("farsighted_jax.cli.demo", "make synthetic data, train on it, show the figures"),
     "doctor": ("farsighted_jax.cli.doctor", "check versions, devices and optional parts"),
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import jax
-import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "tensor")
@@ -20,13 +20,17 @@ class MeshError(ValueError):
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh over all given devices, with Auto axes (linen modules need them under FSDP).
 
+    Between several slices of TPUs there is but a network, so that only the data
+    axis, which talks least, goes over it: fsdp and tensor stay within a slice.
+
     Args:
       sizes: size of each axis of `AXES`; at most one is -1, "what remains".
       devices: the devices to use; all of `jax.devices()` by default.
 
     Raises:
       MeshError: an axis is missing or unknown, a size is neither positive nor
-        -1, or the product of the sizes is not the number of devices.
+        -1, the product of the sizes is not the number of devices, or data does
+        not divide over slices.
     """
     sizes = {name: int(size) for name, size in sizes.items()}
     if set(sizes) != set(AXES):
@@ -45,9 +49,20 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"found {len(devices)}"
         )
     shape = tuple(sizes[name] for name in AXES)
-    if devices == jax.devices():
-        return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    num_slices = len({getattr(device, "slice_index", None) for device in devices})
+    if num_slices > 1:
+        return Mesh(_over_slices(shape, num_slices, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def _over_slices(shape, num_slices, devices):
+    """Devices in the order of a mesh whose data axis has the slices one after the other."""
+    data, *inner = shape
+    if data % num_slices:
+        raise MeshError(
+            f"mesh size data = {data} is not divisible by {num_slices} slices; the others stay within one"
+        )
+    return mesh_utils.create_hybrid_device_mesh((data // num_slices, *inner), (num_slices, 1, 1), devices)
 
 
 def num_batch_shards(mesh: Mesh) -> int:

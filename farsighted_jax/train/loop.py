@@ -283,6 +283,11 @@ def _write_documents(workdir, config, stream, documents):
 
 def compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
     """The step, compiled ahead of time: another shape is an error, never a second compilation."""
+    return traced_step(task, optimizer, gate, config, mesh, abstract, batch).lower().compile()
+
+
+def traced_step(task, optimizer, gate, config, mesh, abstract, batch):
+    """`jax.stages.Traced` of the step on a mesh; its devices may be absent, see `plan`."""
     step = make_train_step(
         task, optimizer, accumulation=config.optimizer.accumulation, ema_decay=config.optimizer.ema_decay,
         max_bad_steps=config.optimizer.max_bad_steps, gate=gate,
@@ -293,7 +298,7 @@ def compiled_step(task, optimizer, gate, config, mesh, abstract, batch):
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed) for name, leaf in batch.items()
     }
     jitted = jax.jit(step, out_shardings=(shardings, sharding_rules.replicated(mesh)), donate_argnums=0)
-    return jitted.lower(abstract, batch).compile()
+    return jitted.trace(abstract, batch)
 
 
 def _device_batches(stream, config, mesh, start, end):

@@ -1,14 +1,13 @@
 """The analytic count against what jax traces (every matrix product) and what XLA counts (one layer)."""
 
-import math
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 from farsighted_jax.bench import flops, network_flops
+from farsighted_jax.bench.traced_flops import gradient_flops, traced_flops
 from farsighted_jax.cli.run import task_for, zero_batch
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.encoders.depth_anything import DepthAnything
@@ -26,27 +25,6 @@ def load(variant, **changes):
         section, _, name = key.partition("__")
         config[section][name] = value
     return config
-
-
-def traced_flops(function, *arguments):
-    """Matrix products and convolutions of a function, loops multiplied by their length; computes nothing."""
-    return products(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def products(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-        output = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += 2 * output * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
-            total += 2 * output * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-        else:
-            inner = sum(products(found) for found in jaxprs_in_params(equation.params))
-            total += inner * equation.params.get("length", 1)
-    return total
 
 
 CASES = {
@@ -95,6 +73,16 @@ def test_the_count_is_that_of_every_product_traced_at_full_size(variant):
     assert step == pytest.approx(counted["encoder"].step + counted["decoder"].step, rel=0.02)
     if variant == "paper":
         assert 1.5e12 < counted["encoder"].step + counted["decoder"].step < 1.7e12
+
+
+def test_the_gradient_of_the_loss_as_traced_is_the_count():
+    config = load("tiny")
+    batch = {**zero_batch(config), "dataset": jnp.zeros(1, int), "episode": jnp.zeros(1, int)}
+    counted = sum(part.step for part in flops.lam_flops(config).values())
+    assert gradient_flops(task_for(config), batch) == pytest.approx(counted, rel=0.02)
+    # Without a gradient of the decoder's own parameters, the one of its input is left.
+    frozen = gradient_flops(task_for(config), batch, ("^decoder/",))
+    assert 0.6 * counted < frozen < 0.9 * counted
 
 
 def xla_flops(depth, temporal, pyramid, x_BTSD):

@@ -17,6 +17,8 @@ from farsighted_jax.train.step import make_train_step
 
 MESHES = {
     "data": {"data": 8, "fsdp": 1, "tensor": 1},
+    "fsdp": {"data": 1, "fsdp": 8, "tensor": 1},
+    "tensor": {"data": 1, "fsdp": 1, "tensor": 8},
     "mixed": {"data": 2, "fsdp": 2, "tensor": 2},
 }
 
@@ -54,5 +56,5 @@ def test_initialisation_is_bit_identical_and_steps_agree(name):
     initial, losses, _ = run("single")
     sharded_initial, sharded_losses, split = run(name)
     assert sharded_initial == initial
-    assert split == (1 if name == "data" else 4)
+    assert split == {"data": 1, "fsdp": 8, "tensor": 8, "mixed": 4}[name]
     np.testing.assert_allclose(sharded_losses, losses, rtol=1e-5)

@@ -19,6 +19,8 @@ from farsighted_jax.train.step import make_train_step
 
 MESHES = {
     "data": {"data": 8, "fsdp": 1, "tensor": 1},
+    "fsdp": {"data": 1, "fsdp": 8, "tensor": 1},
+    "tensor": {"data": 1, "fsdp": 1, "tensor": 8},
     "mixed": {"data": 2, "fsdp": 2, "tensor": 2},
 }
 
@@ -71,7 +73,7 @@ def test_initialisation_is_bit_identical_and_a_step_agrees(name):
     initial, _, metrics, (params, opt_state) = run("single")
     sharded_initial, split, sharded_metrics, (sharded_params, sharded_opt_state) = run(name)
     assert sharded_initial == initial
-    assert split == (1 if name == "data" else 4)
+    assert split == {"data": 1, "fsdp": 8, "tensor": 8, "mixed": 4}[name]
     assert {"loss", "action", "gripper", "latent", "vision", "depth", "feature"} <= metrics.keys()
     for key, (total, count) in metrics.items():
         np.testing.assert_allclose(sharded_metrics[key][0], total, rtol=1e-5, atol=1e-6, err_msg=key)

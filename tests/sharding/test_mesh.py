@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import jax
 import pytest
 
+from farsighted_jax.sharding import mesh as mesh_module
 from farsighted_jax.sharding.mesh import MeshError, check_batch_size, make_mesh, num_batch_shards
 
 
@@ -37,6 +40,24 @@ def test_what_does_not_fit_is_an_error_with_the_numbers(sizes, words):
     with pytest.raises(MeshError) as error:
         make_mesh(sizes)
     assert all(word in str(error.value) for word in words)
+
+
+def slices(number, chips):
+    """Stand-ins for the devices of several slices, one after the other."""
+    return [
+        SimpleNamespace(slice_index=i, id=i * chips + k, platform="cpu", device_kind="cpu", process_index=i)
+        for i in range(number)
+        for k in range(chips)
+    ]
+
+
+def test_only_the_data_axis_goes_over_slices(monkeypatch):
+    monkeypatch.setattr(mesh_module, "Mesh", lambda devices, axes, axis_types: devices)
+    found = make_mesh({"data": 4, "fsdp": 2, "tensor": 1}, slices(2, 4))
+    index = [[[device.slice_index for device in row] for row in rows] for rows in found]
+    assert index == [[[0], [0]], [[0], [0]], [[1], [1]], [[1], [1]]]
+    with pytest.raises(MeshError, match="data = 1 is not divisible by 2 slices"):
+        make_mesh({"data": 1, "fsdp": 8, "tensor": 1}, slices(2, 4))
 
 
 def test_batch_size_must_divide_over_shards_and_micro_batches():
