@@ -36,6 +36,7 @@ if [ "$quick" = 1 ]; then
 fi
 
 if [ "$dry" = 0 ]; then
+  # shellcheck source=launch/environment.sh
   source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" build,plot,convert,sim
   ldconfig -p | grep libOSMesa >/dev/null || install_debian libosmesa6 ||
     stop "no software renderer; on Debian or Ubuntu: sudo apt-get install libosmesa6"

@@ -56,7 +56,8 @@ def filled(
     path = folder / CELL
     if path.exists():
         cell = json.loads(path.read_text(encoding="utf-8"))
-        changed = config_lib.difference(cell["config"], config, IGNORED)
+        before = config_lib.from_json(json.dumps(cell["config"]))
+        changed = config_lib.difference(before, config, IGNORED)
         if changed:
             raise config_lib.ConfigError(
                 f"{path} holds the result of another configuration: {'; '.join(changed)}; "
