@@ -36,7 +36,7 @@ COMMANDS = {
         "farsighted_jax.cli.plan",
         "compile a step for chips that are not there: memory, messages, time",
     ),
-    "demo": ("farsighted_jax.cli.demo", "make synthetic data, train on it, show the figures"),
+    "demo": ("farsighted_jax.cli.demo", "the whole chain in a simulator, and a page about it"),
     "doctor": ("farsighted_jax.cli.doctor", "check versions, devices and optional parts"),
 }
 
