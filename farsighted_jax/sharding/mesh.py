@@ -51,8 +51,11 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     shape = tuple(sizes[name] for name in AXES)
     num_slices = len({getattr(device, "slice_index", None) for device in devices})
     if num_slices > 1:
-        return Mesh(_over_slices(shape, num_slices, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+        placed = _over_slices(shape, num_slices, devices)
+    else:
+        # An axis may be a part of a torus' side: 8 of the 16 chips in a row.
+        placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _over_slices(shape, num_slices, devices):
@@ -62,7 +65,9 @@ def _over_slices(shape, num_slices, devices):
         raise MeshError(
             f"mesh size data = {data} is not divisible by {num_slices} slices; the others stay within one"
         )
-    return mesh_utils.create_hybrid_device_mesh((data // num_slices, *inner), (num_slices, 1, 1), devices)
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // num_slices, *inner), (num_slices, 1, 1), devices, allow_split_physical_axes=True
+    )
 
 
 def num_batch_shards(mesh: Mesh) -> int:

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from farsighted_jax.plan.topology import PlanError, devices, topology
+from farsighted_jax.sharding.mesh import make_mesh
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,13 @@ def test_without_libtpu_its_name_is_in_the_error(monkeypatch):
     with pytest.raises(ModuleNotFoundError) as error:
         devices(topology("v5e:2x2"))
     assert error.value.name == "libtpu"
+
+
+@pytest.mark.parametrize(("name", "slices"), [("v6e:16x16", 1), ("v5p:4x4x4", 1), ("v5p:4x4x4", 2)])
+def test_an_axis_may_be_a_part_of_a_side(name, slices):
+    pytest.importorskip("libtpu")
+    mesh = make_mesh({"data": -1, "fsdp": 8, "tensor": 1}, devices(topology(name, slices)))
+    assert mesh.shape["data"] == topology(name, slices).num_chips // 8
 
 
 def test_a_shape_that_no_slice_has_is_an_error():
