@@ -55,13 +55,11 @@ def main(argv: Sequence[str]) -> int:
 def _table(path):
     from pathlib import Path
 
-    from farsighted_jax.checkpoint.manifest import write_atomically
     from farsighted_jax.plan import table
     from farsighted_jax.viz.plan_memory import plan_memory
 
     path = Path(path)
     found = table.fill(path, lambda line: print(line, file=sys.stderr))
-    write_atomically(path.with_suffix(".md"), table.markdown(found))
     try:
         plan_memory(path.with_suffix(".png"), found)
     except ImportError as error:

@@ -27,7 +27,7 @@ OPEN = "not planned yet"
 
 
 def fill(path: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """Plans the unfinished rows of a file, which is written after each of them.
+    """Plans the unfinished rows of a file; it and its table, FILE.md, are written after each of them.
 
     Raises:
       PlanError: no such file, or a row whose plan ended with an error.
@@ -41,6 +41,7 @@ def fill(path: Path, report: Callable[[str], None]) -> dict[str, Any]:
             report(f"{row['name']}: {command(row)}")
             row |= planned(row["arguments"])
             write_atomically(path, json.dumps(table, indent=1) + "\n")
+            write_atomically(path.with_suffix(".md"), markdown(table))
     return table
 
 

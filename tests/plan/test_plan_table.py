@@ -16,6 +16,9 @@ ROWS = json.loads(KEPT.read_text(encoding="utf-8"))["rows"]
 SIZES = json.loads((ROOT / "tests" / "golden" / "configs.json").read_text(encoding="utf-8"))
 
 
+SMALL = next(row["plan"] for row in ROWS if "plan" in row)
+
+
 def option(row, name, default=None):
     values = row["arguments"]
     return values[values.index(name) + 1] if name in values else default
@@ -47,7 +50,7 @@ def test_the_table_is_made_of_the_json_and_some_rows_are_finished():
 def test_finished_rows_are_skipped_and_the_file_is_written_after_each(tmp_path, monkeypatch):
     path = tmp_path / "plans.json"
     rows = [{"name": name, "arguments": ["--topology", "v5e:2x2"]} for name in ("a", "b", "c")]
-    rows[0]["plan"] = {"fits": True}
+    rows[0] |= {"plan": SMALL, "cpu_minutes": 0.5}
     path.write_text(json.dumps({"rows": rows}))
     asked = []
 
@@ -55,13 +58,14 @@ def test_finished_rows_are_skipped_and_the_file_is_written_after_each(tmp_path, 
         if asked:
             raise PlanError("cut off")
         asked.append(arguments)
-        return {"plan": {"fits": False}}
+        return {"plan": SMALL, "cpu_minutes": 1.0}
 
     monkeypatch.setattr(table, "planned", planned)
     with pytest.raises(PlanError, match="cut off"):
         table.fill(path, lambda line: None)
     kept = json.loads(path.read_text())["rows"]
-    assert [row.get("plan") for row in kept] == [{"fits": True}, {"fits": False}, None]
+    assert [row.get("plan") for row in kept] == [SMALL, SMALL, None]
+    assert path.with_suffix(".md").read_text() == table.markdown({"rows": kept})
 
 
 def test_a_row_that_ends_with_an_error_is_not_kept():
