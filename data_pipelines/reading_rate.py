@@ -47,7 +47,7 @@ def reading_rate(
         "rss_mb": round(max(rss), 1),
         "rss_growth_mb": round(_growth(rss), 1),
         "peak_mb": round(peak_mb(), 1),
-        "seconds": round(wall, 2),
+        "seconds": round(wall, 6),
         "batches": count,
     }
 
