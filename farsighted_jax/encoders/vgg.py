@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
 from farsighted_jax.encoders.errors import EncoderError
 
 # Convolutions a stage; each stage but the first starts with a pooling by 2.
@@ -45,7 +46,7 @@ class Vgg16Features(nn.Module):
                 f"expected images [B, H, W, 3] of at least {SMALLEST}x{SMALLEST} px, "
                 f"found shape {list(rgb_BHWC.shape)}"
             )
-        x, taps = rgb_BHWC.astype(self.dtype), []
+        x, taps = spread(rgb_BHWC.astype(self.dtype)), []
         for stage, (num_convolutions, width) in enumerate(zip(STAGES, self.widths, strict=True), start=1):
             if stage > 1:
                 x = nn.max_pool(x, (2, 2), (2, 2))
@@ -58,7 +59,7 @@ class Vgg16Features(nn.Module):
                     param_dtype=self.param_dtype,
                     name=f"conv{stage}_{index}",
                 )
-                x = nn.relu(convolution(x))
+                x = spread(nn.relu(convolution(x)))
             taps.append(x)
         return taps
 

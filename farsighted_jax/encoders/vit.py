@@ -7,6 +7,7 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import attention
 
 EPSILON = 1e-6
@@ -98,6 +99,7 @@ class VisionBlock(nn.Module):
     def __call__(self, x_BSE):
         """Maps float[B, S, E] to the same shape."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x_BSE = spread(x_BSE)
         attend = VisionAttention(self.num_heads, **dtypes, name="attention")
         mix = VisionMlp(self.expansion, self.swiglu, **dtypes, name="mlp")
         for part, name in ((attend, "attention"), (mix, "mlp")):

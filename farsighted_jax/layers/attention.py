@@ -6,9 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from farsighted_jax.layers import attention_kernels
+
 
 def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None, bias_BAQS=None, scale=None):
-    """Scaled dot-product attention with a float32 softmax.
+    """Scaled dot-product attention with a float32 softmax, by the kernel that `attention_kernels` finds.
 
     Args:
       q_BQAK: float[B, Q, A, K] queries.
@@ -22,7 +24,13 @@ def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None, bias_BAQS=None, scale=None
     Returns:
       float[B, Q, A, K] in the dtype of `v_BSAK`.
     """
-    return jax.nn.dot_product_attention(q_BQAK, k_BSAK, v_BSAK, bias=bias_BAQS, mask=mask_BAQS, scale=scale)
+    kernel = attention_kernels.kernel(q_BQAK, k_BSAK, mask_BAQS, bias_BAQS)
+    if kernel == attention_kernels.PLAIN:
+        return jax.nn.dot_product_attention(
+            q_BQAK, k_BSAK, v_BSAK, bias=bias_BAQS, mask=mask_BAQS, scale=scale
+        )
+    scale = q_BQAK.shape[-1] ** -0.5 if scale is None else scale
+    return attention_kernels.on_each_device(kernel, q_BQAK, k_BSAK, v_BSAK, mask_BAQS, scale)
 
 
 def causal_attention_over_time(q_BTSAK, k_BTSAK, v_BTSAK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import attention
 from farsighted_jax.layers.mlp import FeedForward
 
@@ -64,6 +65,7 @@ class DitBlock(nn.Module):
         Returns:
           float[B, Q, D].
         """
+        x_BQD = spread(x_BQD)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = Modulation(6, self.dtype, name="modulation")(
             vector_BD
         )

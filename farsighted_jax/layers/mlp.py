@@ -5,6 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
+
 
 class FeedForward(nn.Module):
     """Dense, GELU, Dense.
@@ -25,6 +27,5 @@ class FeedForward(nn.Module):
         """Maps float[..., D] to the same shape."""
         D = x_BSD.shape[-1]
         hidden_BSF = nn.Dense(self.expansion * D, dtype=self.dtype, name="up")(x_BSD)
-        return nn.Dense(D, dtype=self.dtype, name="down")(
-            nn.gelu(hidden_BSF, approximate=not self.exact_gelu)
-        )
+        hidden_BSF = nn.gelu(spread(hidden_BSF), approximate=not self.exact_gelu)
+        return nn.Dense(D, dtype=self.dtype, name="down")(hidden_BSF)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import attention
 from farsighted_jax.layers.mlp import FeedForward
 
@@ -96,6 +97,7 @@ class PrefixBlock(nn.Module):
         def norm(name):
             return nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name=name)
 
+        x_BQD = spread(x_BQD)
         attend = PrefixAttention(self.num_heads, self.dtype, name="attention")
         change_BQD, own = attend(norm("attention_norm")(x_BQD), mask_B1QS, *past_and_buffer, index)
         x_BQD = x_BQD + change_BQD

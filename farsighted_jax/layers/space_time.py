@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import MultiHeadAttention
 from farsighted_jax.layers.mlp import FeedForward
 from farsighted_jax.layers.temporal_pyramid import TemporalPyramid
@@ -34,6 +35,7 @@ class SpaceTimeBlock(nn.Module):
         def norm(name):
             return nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name=name)
 
+        x_BTSD = spread(x_BTSD)
         attend = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="space")
         x_BTSD = x_BTSD + attend(norm("space_norm")(x_BTSD))
         if self.temporal:

@@ -20,7 +20,7 @@ from farsighted_jax import __version__
 from farsighted_jax.checkpoint.manager import CheckpointStore
 from farsighted_jax.checkpoint.manifest import write_atomically
 from farsighted_jax.core import config as config_module
-from farsighted_jax.core import hosts
+from farsighted_jax.core import hosts, placement
 from farsighted_jax.core.task import Task
 from farsighted_jax.sharding import mesh as mesh_module
 from farsighted_jax.sharding import place
@@ -298,7 +298,8 @@ def traced_step(task, optimizer, gate, config, mesh, abstract, batch):
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed) for name, leaf in batch.items()
     }
     jitted = jax.jit(step, out_shardings=(shardings, sharding_rules.replicated(mesh)), donate_argnums=0)
-    return jitted.trace(abstract, batch)
+    with placement.traced_for(mesh):
+        return jitted.trace(abstract, batch)
 
 
 def _device_batches(stream, config, mesh, start, end):
