@@ -14,11 +14,12 @@ import numpy as np
 
 from farsighted_jax.bench.data import host
 from farsighted_jax.bench.timing import milliseconds, program_mb, random_networks, seconds_of
-from farsighted_jax.core import tree
+from farsighted_jax.core import placement, tree
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.policy.calls import calls_of
 from farsighted_jax.policy.inference import Stages
 from farsighted_jax.policy.task import PolicyTask
+from farsighted_jax.sharding.mesh import one_device
 from farsighted_jax.train.metrics import memory
 
 # Ids of text stay below it whatever the tokeniser.
@@ -129,7 +130,8 @@ def _random_params(task, batch):
 
 def _measured(way, arguments, steps, warm_up):
     begin = time.perf_counter()
-    compiled = jax.jit(way).lower(*arguments).compile()
+    with placement.traced_for(one_device()):
+        compiled = jax.jit(way).lower(*arguments).compile()
     compile_s = time.perf_counter() - begin
     times = seconds_of(functools.partial(compiled, *arguments), steps, warm_up)
     p50, p95 = np.percentile(times, [50, 95])
@@ -150,8 +152,9 @@ def _parts(stages, params, batch, key, steps, warm_up, report):
     def timed(name, *arguments):
         report(f"compiling the part {name!r}")
         call = functools.partial(jax.jit(getattr(stages, name)), *arguments)
-        found[name] = milliseconds(float(np.median(seconds_of(call, steps, warm_up))))
-        return call()
+        with placement.traced_for(one_device()):
+            found[name] = milliseconds(float(np.median(seconds_of(call, steps, warm_up))))
+            return call()
 
     cache, embodiment_B = timed("context", params, batch)
     if "vision" in stages.groups:

@@ -20,6 +20,7 @@ from farsighted_jax.bench.timing import milliseconds, program_mb, random_network
 from farsighted_jax.core import tree
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.lam.task import LamTask
+from farsighted_jax.layers import attention_kernels
 from farsighted_jax.sharding import place
 from farsighted_jax.sharding import rules as sharding_rules
 from farsighted_jax.sharding.mesh import check_batch_size, make_mesh
@@ -53,9 +54,9 @@ def run(
 
     Returns:
       For JSON. Times are medians over single steps, in milliseconds; compiling the step
-      is `compile_s`. `parts`: each timed alone, forward and backward, and its share of the
-      step. What is left is the quantiser, the losses and the optimizer; since a compiler joins
-      what it can, the shares are no exact sum. `mfu` and `flops_per_sample` rest on the
+      is `compile_s`, the kernels of its attention are `attention`. `parts`: each timed alone,
+      forward and backward, and its share of the step. What is left is the quantiser, the losses
+      and the optimizer; since a compiler joins what it can, the shares are no exact sum. `mfu` and `flops_per_sample` rest on the
       count of `bench.flops`; where `mfu` is None `mfu_note` says why. Memory in MB (2**20
       bytes): resident, at its peak on the first device where the backend tells, and what
       the compiled step needs of one device (arguments, results, temporary).
@@ -65,7 +66,7 @@ def run(
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
-    state, step, compile_s = _compiled(task, config, mesh, report)
+    state, step, compiling = _compiled(task, config, mesh, report)
     batch = place.shard_batch(random_batch(config, config.batch_size), mesh)
     found = {}
 
@@ -83,7 +84,7 @@ def run(
         "samples_per_s": round(rate, 3),
         "step_ms": milliseconds(step_s),
         "step_ms_range": [milliseconds(min(times)), milliseconds(max(times))],
-        "compile_s": round(compile_s, 2),
+        **compiling,
         **_arithmetic(config, rate, kind, mesh.size),
         "parts": {name: {"ms": milliseconds(s), "share": round(s / step_s, 4)} for name, s in parts.items()},
         **memory,
@@ -103,7 +104,7 @@ def run(
 
 
 def _compiled(task, config, mesh, report):
-    """A fresh state, the step that the loop would run, and the seconds that compiling it took."""
+    """A fresh state, the step that the loop would run, and what compiling it told."""
     optimizer, gate = make_optimizer(config.optimizer, config.total_steps), gate_module.make_gate(config.gate)
     shapes = {
         name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)
@@ -116,8 +117,10 @@ def _compiled(task, config, mesh, report):
     state = train_state.create(initialize, abstract, config.seed, networks)
     report("compiling the step")
     begin = time.perf_counter()
-    step = loop.compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
-    return state, step, time.perf_counter() - begin
+    with attention_kernels.noting() as attentions:
+        step = loop.compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+    kernels = sorted({call.kernel for call in attentions})
+    return state, step, {"compile_s": round(time.perf_counter() - begin, 2), "attention": kernels}
 
 
 def random_batch(config: Mapping[str, Any], num_samples: int) -> dict[str, np.ndarray]:

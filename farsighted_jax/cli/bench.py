@@ -1,10 +1,11 @@
-"""`farsighted bench data|step|policy|lam|compare`: measures a part of the system and says on what machine.
+"""`farsighted bench data|step|policy|attention|lam|compare`: measures a part of the system, and where.
 
-data     frames a second, memory and time to the first batch of the data pipeline.
-step     samples a second, utilisation and memory of the training step, on random input.
-policy   latency of one action chunk, with and without caching, and of its parts, on random input.
-lam      quality of a latent action model over seeds.
-compare  variants of a configuration over seeds, beside each other: a table and a figure.
+data       frames a second, memory and time to the first batch of the data pipeline.
+step       samples a second, utilisation and memory of the training step, on random input.
+policy     latency of one action chunk, with and without caching, and of its parts, on random input.
+attention  every attention of the training step alone, in its kernel and without, on random input.
+lam        quality of a latent action model over seeds.
+compare    variants of a configuration over seeds, beside each other: a table and a figure.
 
 lam and compare keep finished cells and resume one that was cut off. Where their runs are gone, --known takes
 the cells of a table.json whose configuration is still the same.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from farsighted_jax.cli import arguments
 
-SUBJECTS = ("data", "step", "policy", "lam", "compare")
+SUBJECTS = ("data", "step", "policy", "attention", "lam", "compare")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
         default=10,
         help="data: batches before time counts (default: 10); an epoch of them shows what memory gives",
     )
-    parser.add_argument("--steps", type=int, default=20, help="step, policy: time this many (default: 20)")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="step, policy, attention: time this many (default: 20)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
     parser.add_argument("--known", help="lam, compare: table.json whose cells need not be run again")
@@ -52,10 +55,11 @@ def main(argv: Sequence[str]) -> int:
     flags, reference, overrides = arguments.parse_reference(parser, argv)
     if flags.steps < 1:
         arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
-    if flags.subject in ("data", "step", "policy"):
+    measured = {"data": _data, "step": _step, "policy": _policy, "attention": _attention}
+    if flags.subject in measured:
         _, config = arguments.parse(parser, argv)
         flags.reference = reference
-        result = {"data": _data, "step": _step, "policy": _policy}[flags.subject](config, flags)
+        result = measured[flags.subject](config, flags)
         print(json.dumps(result, indent=None if flags.json else 2))
         return 0
     if not flags.out:
@@ -109,6 +113,22 @@ def _policy(config, flags):
         report=lambda line: print(line, file=sys.stderr),
     )
     return {"variant": config.model.variant, **result}
+
+
+def _attention(config, flags):
+    import sys
+
+    from farsighted_jax.bench import attention
+    from farsighted_jax.cli.untrained import sample_batch, untrained_task
+
+    task = untrained_task(config, flags.reference)
+    return attention.run(
+        task,
+        config,
+        sample_batch(config, task),
+        steps=flags.steps,
+        report=lambda line: print(line, file=sys.stderr),
+    )
 
 
 def _comparison(parser, flags, reference, overrides):

@@ -22,7 +22,7 @@ def traced_for(mesh: Mesh | None) -> contextlib.AbstractContextManager:
 
 
 def platform() -> str | None:
-    """"cpu", "gpu" or "tpu": the devices of the mesh; None without one.
+    """Kind of the mesh's devices: "cpu", "gpu" or "tpu"; None without a mesh.
 
     Never that of the default backend: a step for TPUs can be compiled on a machine without any.
     """

@@ -25,6 +25,7 @@ def attention(q_BQAK, k_BSAK, v_BSAK, mask_BAQS=None, bias_BAQS=None, scale=None
       float[B, Q, A, K] in the dtype of `v_BSAK`.
     """
     kernel = attention_kernels.kernel(q_BQAK, k_BSAK, mask_BAQS, bias_BAQS)
+    attention_kernels.note(kernel, q_BQAK, k_BSAK, mask_BAQS)
     if kernel == attention_kernels.PLAIN:
         return jax.nn.dot_product_attention(
             q_BQAK, k_BSAK, v_BSAK, bias=bias_BAQS, mask=mask_BAQS, scale=scale
@@ -48,6 +49,7 @@ def causal_attention_over_time(q_BTSAK, k_BTSAK, v_BTSAK):
       float[B, T, S, A, K] in the dtype of `v_BTSAK`.
     """
     T, K = q_BTSAK.shape[1], q_BTSAK.shape[-1]
+    attention_kernels.note(attention_kernels.OVER_TIME, q_BTSAK, k_BTSAK)
     logits_BSATR = jnp.einsum("BTSAK,BRSAK->BSATR", q_BTSAK, k_BTSAK, preferred_element_type=jnp.float32) * (
         K**-0.5
     )

@@ -1,13 +1,17 @@
 """Kernels that compute attention without keeping its weights: which one suits, and how it is called.
 
-Keys and values are read once and no array of Q x S leaves the chip. XLA cannot divide a kernel over devices, so
-each stands in a `shard_map`: batch over data and fsdp, heads over tensor.
+Keys and values are read once and no array of Q x S leaves the chip. XLA cannot divide a kernel over devices,
+so each stands in a `shard_map`: batch over data and fsdp, heads over tensor.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import os
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +24,50 @@ from farsighted_jax.core import placement
 SWITCH = "FARSIGHTED_ATTENTION"
 
 SPLASH, CUDNN, PLAIN = "splash", "cudnn", "plain"
+# Attention of each token over its few frames, which needs none.
+OVER_TIME = "over time"
 
 # Tokens that the TPU's kernel takes at a time, and the fewest for which padding to that is no waste.
 LANES = 128
 BLOCK = 512
+
+
+class Call(NamedTuple):
+    """One attention of a traced program.
+
+    Attributes:
+      kernel: what computes it.
+      queries: shape, of the whole batch.
+      keys: shape.
+      mask: shape, or None without.
+      dtype: of queries, keys and values.
+    """
+
+    kernel: str
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    mask: tuple[int, ...] | None
+    dtype: str
+
+
+_noted: contextvars.ContextVar[list[Call] | None] = contextvars.ContextVar("attention_calls", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[Call]]:
+    """A list that gets every attention that is traced within, layers of a scan once."""
+    token = _noted.set([])
+    try:
+        yield _noted.get()
+    finally:
+        _noted.reset(token)
+
+
+def note(name: str, q_BQAK, k_BSAK, mask_BAQS=None) -> None:
+    """Adds a call to the list of `noting`, if there is one."""
+    if (calls := _noted.get()) is not None:
+        mask = None if mask_BAQS is None else tuple(mask_BAQS.shape)
+        calls.append(Call(name, tuple(q_BQAK.shape), tuple(k_BSAK.shape), mask, str(q_BQAK.dtype)))
 
 
 def kernel(q_BQAK, k_BSAK, mask_BAQS=None, bias_BAQS=None) -> str:

@@ -22,6 +22,7 @@ from data_pipelines.trajectory import as_stored, history_steps, keyframe_steps, 
 from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.checkpoint.release import Release, ReleaseError
 from farsighted_jax.core import config as config_lib
+from farsighted_jax.core import placement
 from farsighted_jax.core.normalization import ArrayStatistics, denormalize, normalize
 from farsighted_jax.core.spec import DatasetSpec, dataset_spec
 from farsighted_jax.lam.frozen import described_lam
@@ -34,7 +35,7 @@ from farsighted_jax.serving.history import FrameHistory
 from farsighted_jax.serving.observation import ObservationReader, RawObservation
 from farsighted_jax.sharding import place as placing
 from farsighted_jax.sharding import rules
-from farsighted_jax.sharding.mesh import num_batch_shards
+from farsighted_jax.sharding.mesh import num_batch_shards, one_device
 
 LAM = "lam.json"
 
@@ -97,6 +98,7 @@ class Policy:
         self.horizon, self.history_steps = horizon if actions else 0, history
         self.groups, self.keyframe_step = latent.groups, keyframe_step
         self._latent, self._reader, self._actions, self._mesh = latent, reader, actions, mesh
+        self._traced_for = one_device() if mesh is None else mesh
 
     def __call__(
         self,
@@ -171,6 +173,10 @@ class Policy:
         Raises:
           PolicyError: a policy without it; for actions see `__call__`.
         """
+        with placement.traced_for(self._traced_for):
+            return self._computed(name, batch, seed, executing)
+
+    def _computed(self, name, batch, seed, executing):
         num = len(batch["dataset"])
         if name == "plan":
             return np.asarray(self._latent.plan(self._placed(batch))["code"])[:num]

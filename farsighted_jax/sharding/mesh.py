@@ -59,6 +59,11 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def one_device() -> Mesh:
+    """The mesh of the first device alone."""
+    return make_mesh(dict.fromkeys(AXES, 1), jax.local_devices()[:1])
+
+
 def _over_slices(shape, num_slices, devices):
     """Devices in the order of a mesh whose data axis has the slices one after the other."""
     data, *inner = shape

@@ -22,6 +22,7 @@ from farsighted_jax.checkpoint.manifest import write_atomically
 from farsighted_jax.core import config as config_module
 from farsighted_jax.core import hosts, placement
 from farsighted_jax.core.task import Task
+from farsighted_jax.layers import attention_kernels
 from farsighted_jax.sharding import mesh as mesh_module
 from farsighted_jax.sharding import place
 from farsighted_jax.sharding import rules as sharding_rules
@@ -166,8 +167,9 @@ def train(
             return TrainResult(state, start, "")
         frozen_digest = store.save_frozen(state.frozen)
         described = {**_described(config, stream), "statistics": stream.statistics}
-        with ledger.within("compile"):
+        with ledger.within("compile"), attention_kernels.noting() as attentions:
             step_function = compiled_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        progress.message(f"attention: {', '.join(sorted({call.kernel for call in attentions})) or 'none'}")
         trace = Trace(own, profile, progress.message)
         stack.callback(trace.close)
         batches = stack.enter_context(contextlib.closing(_device_batches(stream, config, mesh, start, end)))

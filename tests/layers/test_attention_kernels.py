@@ -115,7 +115,9 @@ def test_cudnn_equals_plain_attention_with_its_gradients():
     with placement.traced_for(make_mesh({"data": -1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])):
         assert attention_kernels.kernel(*arrays[:2]) == "cudnn"
         found, slopes = jax.jit(lambda *a: (attention(*a), gradients(attention, *a)))(*arrays)
-    for ours, plain in zip((found, *slopes), (attention(*arrays), *gradients(attention, *arrays)), strict=True):
+    for ours, plain in zip(
+        (found, *slopes), (attention(*arrays), *gradients(attention, *arrays)), strict=True
+    ):
         np.testing.assert_allclose(ours.astype(np.float32), plain.astype(np.float32), atol=3e-2)
 
 
