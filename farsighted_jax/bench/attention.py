@@ -27,6 +27,9 @@ from farsighted_jax.train import state as train_state
 from farsighted_jax.train.optimizer import make_optimizer
 
 
+SHAPES = ("queries", "keys", "mask")
+
+
 def run(
     task: Task,
     config: ConfigDict,
@@ -102,7 +105,8 @@ def _measured(call, mesh, steps, warm_up):
             found[name] = {"ms": milliseconds(statistics.median(times)), **program_mb(compiled)}
             results[name] = compiled(*arrays)
     ours, *others = found
-    entry = {**call._asdict(), **found[ours]}
+    shapes = {name: shape and list(shape) for name, shape in call._asdict().items() if name in SHAPES}
+    entry = {"kernel": call.kernel, **shapes, "dtype": call.dtype, **found[ours]}
     for other in others:
         both = zip(jax.tree.leaves(results[ours]), jax.tree.leaves(results[other]), strict=True)
         difference = max(float(jnp.max(jnp.abs(a.astype(jnp.float32) - b))) for a, b in both)
