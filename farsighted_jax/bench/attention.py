@@ -26,7 +26,6 @@ from farsighted_jax.train import loop
 from farsighted_jax.train import state as train_state
 from farsighted_jax.train.optimizer import make_optimizer
 
-
 SHAPES = ("queries", "keys", "mask")
 
 
