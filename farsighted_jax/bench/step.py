@@ -58,8 +58,8 @@ def run(
       forward and backward, and its share of the step. What is left is the quantiser, the losses
       and the optimizer; since a compiler joins what it can, the shares are no exact sum. `mfu`
       and `flops_per_sample` rest on the count of `bench.flops`; where `mfu` is None `mfu_note`
-      says why. Memory in MB (2**20 bytes): resident, at its peak on the first device where the backend tells, and what
-      the compiled step needs of one device (arguments, results, temporary).
+      says why. Memory in MB (2**20 bytes): resident, at its peak on the first device where the
+      backend tells, and what the compiled step needs of one device (arguments, results, temporary).
 
     Raises:
       MeshError: batch, accumulation and devices do not fit together.
