@@ -68,7 +68,7 @@ class StoredTokens:
         try:
             about = read_about(self._folder / ABOUT)
             self.encoder = {key: about["encoder"][key] for key in ENCODER}
-            num_shards = about["num_shards"]
+            num_shards = int(about["num_shards"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ImageFeatureError(
                 f"{self._folder / ABOUT}: no image features of {split.name}:{base} there ({error!r}); "
@@ -139,16 +139,16 @@ def _opened(folder, num_shards, again) -> tuple[list[int], RecordFiles]:
         path, receipt = shard_files(folder, shard, num_shards)
         try:
             written = json.loads(receipt.read_text(encoding="utf-8"))
-            size = path.stat().st_size
-        except (OSError, ValueError) as error:
+            found, size, expected = written["lengths"], path.stat().st_size, written["bytes"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ImageFeatureError(
-                f"{folder}: shard {shard} of {num_shards} is not done ({error}); {again}, which goes on"
+                f"{folder}: shard {shard} of {num_shards} is not done ({error!r}); {again}, which goes on"
             ) from error
-        if size != written["bytes"]:
-            raise ImageFeatureError(f"{path}: {size} bytes, expected {written['bytes']}; {again}")
+        if size != expected:
+            raise ImageFeatureError(f"{path}: {size} bytes, expected {expected}; {again}")
         paths.append(os.fspath(path))
-        lengths += written["lengths"]
-        counts.append(sum(written["lengths"]))
+        lengths += found
+        counts.append(sum(found))
     none = np.zeros(0, np.int64)
     indexes = [ShardIndex(count, none, none, none.astype(np.uint32)) for count in counts]
     return lengths, RecordFiles(paths, indexes, counts, FORMAT)

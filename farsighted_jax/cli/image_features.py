@@ -172,10 +172,15 @@ def _encoded_split(config, out, encode, split, process, report):
 
 def _loaded(name, dtype):
     """Weights of a network where `farsighted convert` writes them, and their digest in that dtype."""
+    import jax
+    from jax.sharding import SingleDeviceSharding
+
     from farsighted_jax.checkpoint.digest import content_digests, tree_digest
     from farsighted_jax.pretrained import folder
 
-    params = folder.load(folder.default_folder(name), model=name, dtype=dtype).params
+    # Of several processes each has a device of its own.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    params = folder.load(folder.default_folder(name), model=name, dtype=dtype, sharding=here).params
     return params, tree_digest(content_digests(params))
 
 
