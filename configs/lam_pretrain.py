@@ -62,6 +62,7 @@ def get_config(arg=None):
                 "augment": not tiny,
                 "shift": 0.05,  # share of the resolution
                 "jitter": 0.2,
+                "image_features": "",  # folder of `farsighted image-features`; "": it runs in the step
                 "windows_per_episode": 1,
                 "on_corrupt": "strict",
                 "cache_dir": "",

@@ -22,6 +22,8 @@ from data_pipelines.text_features import TextFeatures
 from data_pipelines.trajectory import action_chunk, action_sum, keyframe_window, oriented
 from farsighted_jax.core.normalization import Normalizer
 
+TOKEN_FIELD = "image_token"
+
 
 class Assembler:
     """Knows the shapes of a batch and fills its rows; safe to use from threads.
@@ -68,6 +70,8 @@ class Assembler:
             "time_s": np.zeros((num_rows, t + 1), np.float32),
             "frame_valid": np.zeros((num_rows, t + 1), bool),
         }
+        if first.tokens:
+            batch[TOKEN_FIELD] = np.zeros((num_rows, t + 1, *first.tokens.shape), np.uint16)
         if self._plain:
             batch["plain_rgb"] = np.zeros((*images, 3), np.uint8)
         for name in self._depths:
@@ -148,6 +152,8 @@ class Assembler:
                 out = {name: batch[name][row, k] for name in FRAME_FIELDS if name in batch}
                 step = int(window.frames[k])
                 self._frames.write(out, source, episode, step, source.camera, draw.augmentation)
+                if source.tokens:
+                    source.tokens.write(episode.index, step, batch[TOKEN_FIELD][row, k])
             except RecordError as error:
                 if strict:
                     raise
@@ -167,7 +173,7 @@ class Assembler:
         return unread
 
     def _masked(self, batch, row, window, valid_T):
-        for name in FRAME_FIELDS:
+        for name in (*FRAME_FIELDS, TOKEN_FIELD):
             if name in batch:
                 batch[name][row][~valid_T] = 0
         return dataclasses.replace(

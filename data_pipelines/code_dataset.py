@@ -8,7 +8,6 @@ SHA-256 below `receipts/`; dataset_info.json names a split once all its shards a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python import array_record_module
 from tensorflow_datasets.core import features as tfds_features
 from tensorflow_datasets.core.example_parser import ExampleParserNp
 
-from data_pipelines import dataset_info, record_index
+from data_pipelines import dataset_info, record_index, shards
 from data_pipelines.cache import is_remote, write_atomically
 from data_pipelines.errors import DatasetError, RecordError
 from data_pipelines.features import load_features
@@ -92,17 +90,11 @@ class CodeWriter:
 
     def episodes(self, shard: int) -> range:
         """Episodes that a shard holds."""
-        bounds = np.linspace(0, self._labels["source"]["num_episodes"], self.num_shards + 1).astype(int)
-        return range(int(bounds[shard]), int(bounds[shard + 1]))
+        return shards.shard_episodes(self._labels["source"]["num_episodes"], self.num_shards, shard)
 
     def is_done(self, shard: int) -> bool:
         """Whether a shard is there, byte for byte as it was written."""
-        receipt, path = self._receipt(shard), self._path(shard)
-        try:
-            stored = json.loads(receipt.read_text(encoding="utf-8"))
-            return stored == _fingerprint(path, len(self.episodes(shard)))
-        except (OSError, ValueError):
-            return False
+        return shards.is_done(self._path(shard), self._receipt(shard))
 
     def write(self, shard: int, episodes: Iterable[EpisodeCodes]) -> None:
         """Writes a shard under another name, renames it, then leaves its receipt.
@@ -110,30 +102,26 @@ class CodeWriter:
         Raises:
           LabelError: not the shard's episodes, in order.
         """
-        path = self._path(shard)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        written = []
-        try:
-            writer = array_record_module.ArrayRecordWriter(os.fspath(partial), "group_size:1")
+        path, expected = self._path(shard), self.episodes(shard)
+
+        def records():
+            written = []
             for episode in episodes:
-                writer.write(self._record(episode))
+                yield self._record(episode)
                 written.append(episode.episode)
-            writer.close()
-            if written != list(self.episodes(shard)):
-                raise LabelError(f"{path}: got episodes {written}, expected {self.episodes(shard)}")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-        receipt = _fingerprint(path, len(written))
-        write_atomically(self._receipt(shard), (json.dumps(receipt) + "\n").encode())
+            if written != list(expected):
+                raise LabelError(f"{path}: got episodes {written}, expected {expected}")
+
+        about = {"records": len(expected)}
+        shards.write_shard(path, self._receipt(shard), records(), "group_size:1", about)
 
     def finish(self) -> bool:
         """Declares every split whose shards all have receipts; whether this one is among them."""
         splits = []
         for path in sorted(self.folder.glob("labels-*.json")):
             split = path.stem.removeprefix("labels-")
-            shards = json.loads(path.read_text(encoding="utf-8"))["num_shards"]
-            receipts = [self._receipts / f"{split}-{i:05d}-of-{shards:05d}.json" for i in range(shards)]
+            num = json.loads(path.read_text(encoding="utf-8"))["num_shards"]
+            receipts = [self._receipts / f"{split}-{i:05d}-of-{num:05d}.json" for i in range(num)]
             if all(receipt.is_file() for receipt in receipts):
                 found = [json.loads(receipt.read_text(encoding="utf-8")) for receipt in receipts]
                 splits.append(
@@ -235,9 +223,3 @@ def _features(t, num_slots):
     number = tfds_features.Scalar(dtype=np.int32)
     metadata = tfds_features.FeaturesDict({"episode": number, "num_steps": number})
     return tfds_features.FeaturesDict({"steps": tfds_features.Dataset(step), "episode_metadata": metadata})
-
-
-def _fingerprint(path, num_records):
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"records": num_records, "bytes": file.tell(), "sha256": digest}

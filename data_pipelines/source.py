@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.split import EpisodeSplit
 from data_pipelines.statistics import action_statistics, depth_statistics, split_statistics
 from data_pipelines.stored_codes import StoredCodes
+from data_pipelines.stored_tokens import StoredTokens
 from data_pipelines.stream_settings import StreamSettings
 from data_pipelines.trajectory import history_steps, keyframe_steps, window_counts
 from farsighted_jax.core.normalization import ArrayStatistics
@@ -35,6 +36,7 @@ class Source:
       history: R steps before frame 0, the oldest first, 0 the last.
       cameras: P cameras of the history, `camera` first; None for one that it lacks; () without history.
       codes: its labels, or None.
+      tokens: of its frames, or None.
     """
 
     split: EpisodeSplit
@@ -49,6 +51,7 @@ class Source:
     history: tuple[int, ...]
     cameras: tuple[CameraSpec | None, ...]
     codes: StoredCodes | None
+    tokens: StoredTokens | None
 
 
 def open_source(
@@ -75,6 +78,7 @@ def open_source(
 
     Raises:
       DatasetError, RecordError, KeyframeError, SpecError: naming the dataset.
+      LabelError, ImageFeatureError: stored codes or tokens that are not those of the dataset.
     """
     spec, cache_dir = split.spec, settings.cache_dir or None
     camera = spec.camera(settings.camera)
@@ -107,6 +111,7 @@ def open_source(
         history=history_steps(spec.hz, settings.history_s, split.name),
         cameras=tuple(roles.get(role) for role in settings.cameras),
         codes=StoredCodes(settings.codes, split, camera.name, steps[0]) if settings.codes else None,
+        tokens=_tokens(split, settings, train, found.lengths, camera),
     )
     return source, statistics
 
@@ -128,6 +133,13 @@ def seen_episodes(split: EpisodeSplit, windows_E: np.ndarray, fraction: float) -
     seen = np.zeros(len(windows_E), bool)
     seen[order[: max(1, round(fraction * len(order)))]] = True
     return seen
+
+
+def _tokens(split, settings, train, lengths, camera):
+    if not settings.image_features:
+        return None
+    preprocessing = settings.preprocessing(train)
+    return StoredTokens(settings.image_features, split, lengths, camera.name, preprocessing)
 
 
 def _statistics(split, found, seen, depth_camera, cache_dir):

@@ -25,6 +25,7 @@ from data_pipelines.sampler import Sampler
 from data_pipelines.source import open_source
 from data_pipelines.split import EpisodeSplit
 from data_pipelines.stored_codes import CodeFormat, common_format
+from data_pipelines.stored_tokens import common_encoder
 from data_pipelines.stream_settings import StreamSettings
 from data_pipelines.text_features import TextFeatures
 from farsighted_jax.core.batch import check
@@ -67,6 +68,7 @@ def open_stream(
       ConfigError: a missing or wrong setting, sizes that do not divide, or a memory budget that is too small.
       DatasetError, RecordError, KeyframeError, MixtureError, SpecError: naming the dataset.
       LabelError: stored codes that are not those of the datasets, or of several models.
+      ImageFeatureError: stored tokens of other frames, or of several encoders.
       TextFeatureError: stored vectors of other texts, or made with another tokenizer or length.
     """
     settings = StreamSettings.of(data_config)
@@ -153,6 +155,7 @@ class Stream:
       batch_size: rows of the global batch.
       tokenizer: of the instructions, or None without text in the batches.
       codes: size, slots and model of the stored codes, or None without codes in the batches.
+      image_features: `image_features.ENCODER` of the stored tokens, or None without them in the batches.
       text_features: `text_features.IDENTITY` of the stored vectors, or None without them in the batches.
     """
 
@@ -175,6 +178,8 @@ class Stream:
         self.tokenizer = assembler.instructions and assembler.instructions.tokenizer
         stored = {name: source.codes for name, source in sources.items() if source.codes}
         self.codes: CodeFormat | None = common_format(stored) if stored else None
+        tokens = {name: source.tokens for name, source in sources.items() if source.tokens}
+        self.image_features = common_encoder(tokens) if tokens else None
         self.text_features = assembler.text_features and assembler.text_features.identity
         self._rows, self._seed = rows, seed
         self._train = train
@@ -360,7 +365,8 @@ def _check_cameras(splits, settings):
 
 def _fingerprint(source, text_features):
     content = [source.split.fingerprint, to_dict(source.split.spec), source.lengths.tolist()]
-    stored = [source.codes and source.codes.labels, text_features]
+    tokens = source.tokens and source.tokens.encoder
+    stored = [source.codes and source.codes.labels, tokens, text_features]
     return _digest(content + [part for part in stored if part])
 
 

@@ -42,6 +42,8 @@ class StreamSettings:
       text_length: tokens L of an instruction, its end included; longer ones are cut.
       text_features: local folder of `farsighted text-features`, or "" for batches without vectors of the
         instructions.
+      image_features: local folder of `farsighted image-features`, or "" for batches without tokens of the
+        frames. They are of frames that are not augmented.
       text_choice: which of the ways to say an episode's task a training sample is told: the "first", or
         "any", each equally likely. Evaluation takes the first.
       text_dropout: share of the training samples that are told nothing.
@@ -87,6 +89,7 @@ class StreamSettings:
     action_fraction: float = 1.0
     plain_clip: bool = False
     memory_mb: float = 1024.0
+    image_features: str = ""
     text_choice: str = "first"
     text_dropout: float = 0.0
     goal: str = ""
@@ -111,6 +114,12 @@ class StreamSettings:
             raise ConfigError(
                 f"configuration key 'data.text_features' is {self.text_features!r}, but "
                 "'data.text_tokenizer' is empty; expected that of the vectors, such as 't5-base'"
+            )
+        if self.image_features and self.augments(train=True):
+            raise ConfigError(
+                f"configuration key 'data.image_features' is {self.image_features!r}, whose tokens are of "
+                f"images as they are, but 'data.augment' is on with data.shift = {self.shift:g} and "
+                f"data.jitter = {self.jitter:g}; expected data.augment=False"
             )
         if not self.offset_scales:
             raise ConfigError("configuration key 'data.offset_scales' is empty, expected e.g. (1.0,)")

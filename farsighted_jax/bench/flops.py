@@ -56,7 +56,7 @@ def lam_flops(config: Mapping[str, Any]) -> dict[str, PartFlops]:
         tokens = (num_frames - 1) * num_patches(model, resolution)
         decoder += dense(tokens, VARIANTS[model["variant"]]["width"], token_width(model))
     parts = {"encoder": PartFlops(encoder, 3 * encoder), "decoder": PartFlops(decoder, 3 * decoder)}
-    frozen = views * num_frames * frozen_flops(model, resolution)
+    frozen = views * num_frames * frozen_flops(model, resolution, bool(data.get("image_features")))
     if frozen:
         parts["frozen_encoder"] = PartFlops(frozen, frozen)
     if loss["lpips"]:
@@ -65,10 +65,10 @@ def lam_flops(config: Mapping[str, Any]) -> dict[str, PartFlops]:
     return parts
 
 
-def frozen_flops(model: Mapping[str, Any], resolution: int) -> int:
+def frozen_flops(model: Mapping[str, Any], resolution: int, stored_tokens: bool = False) -> int:
     """Forward pass of the pretrained networks that the encoder reads, over one frame."""
     total = 0
-    if model["image_encoder"] != OWN_ENCODER:
+    if model["image_encoder"] != OWN_ENCODER and not stored_tokens:
         total += network_flops.image_encoder(MODELS[model["image_encoder"]].module(), resolution)
     if model["depth_estimator"]:
         total += network_flops.depth_estimator(MODELS[model["depth_estimator"]].module(), resolution)

@@ -46,7 +46,8 @@ class Part(NamedTuple):
 
 def frozen_encoder(task: LamTask, params: Any, batch: Arrays) -> Part | None:
     """The pretrained networks that the encoder reads: image encoder, depth estimator."""
-    names = [name for name in (task.networks.image_encoder, task.networks.depth_estimator) if name]
+    image_encoder = "" if objective.TOKEN_FIELD in batch else task.networks.image_encoder
+    names = [name for name in (image_encoder, task.networks.depth_estimator) if name]
     if not names:
         return None
 

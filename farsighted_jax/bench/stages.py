@@ -87,7 +87,7 @@ def digest(config: ConfigDict, stages: Stages) -> str:
 
     A key that has been added since, with the value that it stood for before, counts as absent.
     """
-    added = config_lib.UNNAMED.items()
+    added = [item for keys in config_lib.UNNAMED.values() for item in keys.items()]
     flat = {key: value for key, value in config_lib.flatten(config).items() if (key, value) not in added}
     named = {key: Path(value).name if key in stages else value for key, value in flat.items()}
     decisive = {key: value for key, value in sorted(named.items()) if key not in cell.IGNORED}

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from farsighted_jax.bench.data import host
 from farsighted_jax.bench.devices import peak_flops, utilization
-from farsighted_jax.bench.flops import lam_flops
+from farsighted_jax.bench.flops import lam_flops, num_patches, token_width
 from farsighted_jax.bench.parts import lam_parts
 from farsighted_jax.bench.timing import milliseconds, program_mb, random_networks, seconds_of
 from farsighted_jax.core import tree
@@ -142,6 +142,11 @@ def random_batch(config: Mapping[str, Any], num_samples: int) -> dict[str, np.nd
         "episode": row_B // data["windows_per_episode"],
         "step": row_B % data["windows_per_episode"],
     }
+    if data.get("image_features"):
+        shape = (*clip[:2], num_patches(config["model"], size), token_width(config["model"]))
+        # The upper half of a float32 is a bfloat16.
+        token_BTNE = rng.standard_normal(shape, np.float32).view(np.uint32) >> 16
+        batch["image_token"] = token_BTNE.astype(np.uint16)
     if data["depth"] == "off":
         return batch
     return batch | {

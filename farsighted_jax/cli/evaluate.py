@@ -120,7 +120,8 @@ def evaluate_run(
         run = with_text_encoder(run, folder)
     if batch_size:
         run.config.eval.batch_size = batch_size
-    place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run)}
+    # Every run has its image encoder, so that other splits and offsets need no stored tokens.
+    place = {"dir": data_dir or run.config.data.dir, "depth": _depth_mode(run), "image_features": ""}
     if text_features:
         place["text_features"] = text_features
     if run.config.task != "lam":

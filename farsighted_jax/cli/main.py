@@ -21,6 +21,10 @@ COMMANDS = {
         "farsighted_jax.cli.text_features",
         "compute the vectors of instructions once",
     ),
+    "image-features": (
+        "farsighted_jax.cli.image_features",
+        "compute the tokens of every frame once",
+    ),
     "encode": ("farsighted_jax.cli.encode", "codes of a video, with a sheet of its keyframes"),
     "decode": ("farsighted_jax.cli.decode", "frames and depth that codes predict from a picture"),
     "transfer": ("farsighted_jax.cli.transfer", "the motion of one clip on the first frame of another"),

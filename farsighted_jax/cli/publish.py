@@ -70,7 +70,8 @@ def publish(
     run = with_text_encoder(read_run(folder, step), folder)
     kind = "lam" if run.config.task == "lam" else "policy"
     # The statistics of the run, so that the split is opened as it was trained on.
-    place = {"dir": data_dir or run.config.data.dir, "codes": "", "windows_per_episode": 1}
+    place = {"dir": data_dir or run.config.data.dir, "codes": "", "image_features": ""}
+    place["windows_per_episode"] = 1
     place |= trained_datasets(run.config, folder)
     stream = stream_for(run.config, batch_size=EXAMPLE_ROWS, train=False, statistics=run.statistics, **place)
     example, check = EXAMPLES[kind](run, stream, place["dir"])

@@ -18,6 +18,7 @@ from data_pipelines.language.piece_tokenizer import FILE as TOKENIZER
 from data_pipelines.mixture import parse_mixture
 from data_pipelines.stream import Stream, open_stream
 from farsighted_jax.checkpoint import release, restore
+from farsighted_jax.cli.image_features import check_stored
 from farsighted_jax.cli.policy_run import TEXT_DOCUMENT, policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
@@ -90,7 +91,12 @@ def parts_for(config: ConfigDict, folder: Path | None = None, resumed: bool = Fa
     config_lib.check_choice("task", config.task, TASKS)
     try:
         if config.task == "lam":
-            return Parts(lam_task(config), {}, load_placed, lambda stream: None)
+            return Parts(
+                lam_task(config),
+                {},
+                load_placed,
+                lambda stream: check_stored(config, stream.image_features, folder),
+            )
         run = policy_run(config, folder, resumed)
 
         def check(stream):

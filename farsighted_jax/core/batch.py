@@ -44,6 +44,7 @@ FIELDS: dict[str, Field] = {
     "plain_rgb": Field("uint8", "BTHW3", "`rgb` before augmentation, for the latent action model"),
     "plain_depth": Field("float32", "BTHW1", "`depth` before augmentation"),
     "plain_depth_valid": Field("bool", "BTHW1", "True where `plain_depth` was measured"),
+    "image_token": Field("uint16", "BTNE", "stored tokens of the frozen image encoder, the bits of bfloat16"),
     "history_rgb": Field(
         "uint8", "BRPHW3", "what led up to frame 0, oldest first, itself the last; the clip's camera first"
     ),

@@ -21,14 +21,18 @@ import ml_collections
 # Keys of run folders that were written before they got another name.
 RENAMED = {"init_from": "init"}
 
-# What a policy did before its run folder had the key.
+# What a run did before its folder had the key, by a section that only such runs have: policies, latent
+# action models.
 UNNAMED = {
-    "flow.draws": 1,
-    "model.num_keypoints": 0,
-    "model.vision_queries": "learned",
-    "data.text_features": "",
-    "data.text_choice": "first",
-    "data.text_dropout": 0.0,
+    "flow": {
+        "flow.draws": 1,
+        "model.num_keypoints": 0,
+        "model.vision_queries": "learned",
+        "data.text_features": "",
+        "data.text_choice": "first",
+        "data.text_dropout": 0.0,
+    },
+    "quantizer": {"data.image_features": ""},
 }
 
 
@@ -106,8 +110,8 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 def from_json(text: str) -> ml_collections.ConfigDict:
     """Inverse of `to_json`: locked, lists become tuples, keys since renamed or added are there."""
     values = {RENAMED.get(key, key): value for key, value in json.loads(text).items()}
-    if "flow" in values:
-        for key, value in UNNAMED.items():
+    for kind in UNNAMED.keys() & values.keys():
+        for key, value in UNNAMED[kind].items():
             section, name = key.split(".")
             values[section].setdefault(name, value)
     config = ml_collections.ConfigDict(_tuples(values))

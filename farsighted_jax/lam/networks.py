@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from farsighted_jax.core.batch import float_rgb
 from farsighted_jax.core.task import PRETRAINED
 from farsighted_jax.encoders.geometry import filled_depth, relative_clips
 from farsighted_jax.encoders.pseudo_depth import aligned_depth, relative_depth
@@ -63,7 +64,8 @@ class FrozenNetworks:
         Args:
           params: parameters with those of the networks.
           inputs: keyword arguments from `objective.encoder_inputs`. With a depth
-            estimator also depth_center and depth_scale, float32[B], or no depth at all.
+            estimator also depth_center and depth_scale, float32[B], or no depth at all. With stored
+            tokens the image encoder does not run.
 
         Returns:
           Keyword arguments: tokens added, depth estimated where none was measured, and with a
@@ -71,9 +73,8 @@ class FrozenNetworks:
         """
         inputs = dict(inputs)
         rgb_BTHWC = inputs["rgb_BTHWC"]
-        if self.image_encoder:
-            tokens_BTNE, _ = self._of_frames(self.image_encoder, params, rgb_BTHWC)
-            inputs["tokens_BTNE"] = tokens_BTNE
+        if self.image_encoder and "tokens_BTNE" not in inputs:
+            inputs["tokens_BTNE"], _ = self._of_frames(self.image_encoder, params, rgb_BTHWC)
         if self.depth_estimator:
             estimate_BTHW1, _ = self._of_frames(self.depth_estimator, params, rgb_BTHWC)
             measured = {name: inputs.pop(name) for name in MEASURED if name in inputs}
@@ -82,6 +83,11 @@ class FrozenNetworks:
             else:
                 inputs |= self._filled_depth(estimate_BTHW1, **(measured or _unmeasured(estimate_BTHW1)))
         return inputs
+
+    def tokens(self, params, rgb_BHWC):
+        """Tokens of frames uint8[B, H, W, 3] by the image encoder, float[B, N, E], without gradient."""
+        tokens_BTNE, _ = self._of_frames(self.image_encoder, params, float_rgb(rgb_BHWC)[:, None])
+        return tokens_BTNE[:, 0]
 
     def _of_either_kind(self, estimate_BTHW1, **measured):
         """Relative depth in clips without measured depth in frame 0, metric depth in the others.
@@ -134,6 +140,16 @@ class FrozenNetworks:
 
     def _module(self, name):
         return MODELS[name].module(dtype=self.dtype, param_dtype=self.dtype)
+
+
+def token_bits(token_BNE):
+    """Tokens as they are stored, uint16[...]: the bits of the nearest bfloat16."""
+    return jax.lax.bitcast_convert_type(token_BNE.astype(jnp.bfloat16), jnp.uint16)
+
+
+def stored_tokens(bits_BTNE, dtype: jnp.dtype):
+    """Inverse of `token_bits`."""
+    return jax.lax.bitcast_convert_type(bits_BTNE, jnp.bfloat16).astype(dtype)
 
 
 def _unmeasured(like_BTHW1):

@@ -13,7 +13,7 @@ from farsighted_jax.encoders.geometry import relative_clips
 from farsighted_jax.lam.contrastive import Contrastive, num_compared
 from farsighted_jax.lam.contrastive import loss as contrastive_loss
 from farsighted_jax.lam.model import FarsightedLam
-from farsighted_jax.lam.networks import FrozenNetworks
+from farsighted_jax.lam.networks import FrozenNetworks, stored_tokens
 from farsighted_jax.lam.quantizer import Quantizer
 from farsighted_jax.layers import vector_quantizer as vq
 from farsighted_jax.losses import depth as depth_loss
@@ -25,6 +25,8 @@ from farsighted_jax.losses.reconstruction import squared_error
 DEPTH_FIELDS = ("depth", "depth_valid")
 # What the encoder reads in their place where a batch has it, see `data.depth_noise`.
 SENSED_FIELDS = ("sensed_depth", "sensed_depth_valid")
+# What stands in for the frozen image encoder where a batch has it, see `data.image_features`.
+TOKEN_FIELD = "image_token"
 # Of the encoder, where it calls a field by another name.
 ARGUMENTS = {"depth": "depth_BTHW1", "depth_valid": "depth_valid_BTHW1"}
 
@@ -73,6 +75,8 @@ def encoder_inputs(model: FarsightedLam, networks: FrozenNetworks, batch):
         )
     sensed = dict(zip(DEPTH_FIELDS, SENSED_FIELDS, strict=True)) if SENSED_FIELDS[0] in batch else {}
     inputs = {"rgb_BTHWC": float_rgb(batch["rgb"]), "time_s_BT": batch["time_s"]}
+    if TOKEN_FIELD in batch:
+        inputs["tokens_BTNE"] = stored_tokens(batch[TOKEN_FIELD], networks.dtype)
     return inputs | {ARGUMENTS.get(name, name): batch[sensed.get(name, name)] for name in fields}
 
 

@@ -56,7 +56,8 @@ class LamTask:
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `encode` and `decode` read, as far as a batch has them."""
         depth = objective.depth_fields(self.model, self.networks)
-        return ("rgb", "time_s", *depth, *(objective.SENSED_FIELDS if depth else ()))
+        stored = (objective.TOKEN_FIELD,) if self.networks.image_encoder else ()
+        return ("rgb", "time_s", *depth, *(objective.SENSED_FIELDS if depth else ()), *stored)
 
     def init(self, key, batch):
         """See `core.task.Task.init`."""
@@ -173,6 +174,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     for key, weight in config["loss"].items():
         check_range(f"loss.{key}", weight, 0.0)
     networks = _networks(config)
+    _check_stored_tokens(config, networks)
     if data["resolution"] % model["patch"]:
         raise ConfigError(
             f"configuration key 'data.resolution': {data['resolution']} is not divisible by "
@@ -239,6 +241,23 @@ def _networks(config):
             "depth-anything-vitb14 or depth-anything-vitl14"
         )
     return networks
+
+
+def _check_stored_tokens(config, networks):
+    # Runs from before there were such have no such key.
+    place = config["data"].get("image_features", "")
+    if not place:
+        return
+    if not networks.image_encoder:
+        raise ConfigError(
+            f"configuration key 'data.image_features' is {place!r}, but 'model.image_encoder' is "
+            f"{OWN_ENCODER!r}, which is trained and has no tokens to store; expected ''"
+        )
+    if config["loss"]["contrastive"]:
+        raise ConfigError(
+            f"configuration key 'data.image_features' is {place!r}, but 'loss.contrastive' is on, whose "
+            "second view of a clip has other pixels; expected loss.contrastive = 0, or no such folder"
+        )
 
 
 def _depth_estimator(config):

@@ -102,6 +102,11 @@ def _check_encoders(config):
             f"configuration key 'data.text_tokenizer' is {tokenizer!r}, but 'model.text_encoder' is "
             f"{model['text_encoder']!r}; expected {expected!r}"
         )
+    if data.get("image_features"):
+        raise ConfigError(
+            f"configuration key 'data.image_features' is {data['image_features']!r}, but a policy reads no "
+            "stored tokens; only a latent action model (task 'lam') does"
+        )
     if data["text_features"] and model["text_encoder"] not in texts:
         raise ConfigError(
             f"configuration key 'data.text_features' is {data['text_features']!r}, but 'model.text_encoder' "

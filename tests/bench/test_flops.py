@@ -138,6 +138,8 @@ def test_parts_follow_the_configuration():
     assert parts["frozen_encoder"] == (4 * frame, 4 * frame)
     picture = network_flops.perceptual_features(Vgg16Features(), 224)
     assert parts["lpips"] == (6 * picture, 9 * picture)
+    stored = load("base", model__image_encoder="dinov2-vitb14-reg", data__image_features="features")
+    assert flops.lam_flops(stored) == {name: part for name, part in parts.items() if name != "frozen_encoder"}
     estimated = flops.lam_flops(load("base", model__depth_estimator="depth-anything-vits14"))
     assert estimated["frozen_encoder"].forward > parts["frozen_encoder"].forward
     without = flops.lam_flops(load("base", model__image_encoder="patch", loss__lpips=0.0))

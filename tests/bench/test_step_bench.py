@@ -6,7 +6,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from tiny_networks import PATCH, use_tiny_networks
+from tiny_networks import PATCH, TOKEN_WIDTH, use_tiny_networks
 
 from farsighted_jax.bench import devices, flops, step
 from farsighted_jax.bench.parts import lam_parts
@@ -152,6 +152,20 @@ def test_a_part_is_absent_where_the_configuration_has_it_not(config, small):
     parts = lam_parts(task, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params), batch)
     assert {name: part.times for name, part in parts.items()} == {"encoder": 2, "decoder": 1}
     assert set(parts) == set(flops.lam_flops(plain))
+
+
+def test_stored_tokens_take_the_place_of_the_encoder(config, small):
+    stored = config_lib.from_json(config_lib.to_json(config))
+    stored.data.image_features = "features"
+    task, batch = task_for(stored), step.random_batch(stored, 2)
+    sizes = check(batch, values=True)
+    assert (sizes["N"], sizes["E"]) == (16, TOKEN_WIDTH) and len(np.unique(batch["image_token"])) > 200
+    params, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
+    networks = {PRETRAINED: task.pretrained_shapes()}
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params | networks)
+    assert (
+        set(lam_parts(task, zeros, batch)) == set(flops.lam_flops(stored)) == {"encoder", "decoder", "lpips"}
+    )
 
 
 def test_no_step_to_time_is_a_mistake(capsys):

@@ -8,7 +8,7 @@ from farsighted_jax.core.batch import FIELDS, BatchError
 
 SIZES = {
     "B": 2, "T": 4, "t": 3, "H": 5, "W": 6, "J": 7, "M": 8, "I": 9, "L": 10, "R": 11, "P": 12, "Z": 13,
-    "E": 14,
+    "E": 14, "N": 15,
 }  # fmt: skip
 
 

@@ -171,6 +171,12 @@ def test_an_older_policy_stays_what_it_was():
     assert "flow" not in config_lib.from_json(json.dumps({"model": {"variant": "tiny"}}))
 
 
+def test_an_older_latent_action_model_stays_what_it_was():
+    older = {"quantizer": {"name": "fsq"}, "data": {"dir": "data"}}
+    data = config_lib.from_json(json.dumps(older)).data
+    assert data.to_dict() == {"dir": "data", "image_features": ""}
+
+
 def test_json_does_not_depend_on_the_order_of_keys():
     first = ml_collections.ConfigDict({"a": 1, "b": {"c": 2, "d": 3}})
     second = ml_collections.ConfigDict({"b": {"d": 3, "c": 2}, "a": 1})

@@ -54,6 +54,14 @@ def test_depth_is_fused_once():
     assert task_of(model__depth_input="fuse", model__image_encoder="patch").inputs.fuses_depth
 
 
+def test_stored_tokens_of_frames_are_refused():
+    config = config_lib.load(str(ROOT / "configs/policy_finetune.py:tiny"))
+    with config.unlocked():
+        config.data.image_features = "features"
+    with pytest.raises(config_lib.ConfigError, match="'data.image_features' is 'features', but a policy"):
+        policy.policy_task(config, Lam(), {BRIDGE.name: BRIDGE})
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
