@@ -52,6 +52,10 @@ class LamTask:
 
     partial_init = False
 
+    def without_remat(self) -> LamTask:
+        """Itself, with nothing computed twice to save memory."""
+        return self
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Batch fields that `encode` and `decode` read, as far as a batch has them."""

@@ -65,6 +65,11 @@ class PolicyTask:
         """The linen module; its parameters are those that `model_params` gives."""
         return self.objective.model
 
+    def without_remat(self) -> PolicyTask:
+        """Itself, with nothing computed twice to save memory."""
+        kept = dataclasses.replace(self.objective, model=self.model.clone(remat=False))
+        return dataclasses.replace(self, objective=kept)
+
     @property
     def inputs(self) -> Inputs:
         """What the model reads."""
