@@ -112,7 +112,7 @@ def test_of_a_policy_what_is_frozen_and_perceptual_stands_apart(lam_run, whole_p
 
 def test_neither_rematerialisation_nor_the_product_of_adapters_counts(lam_run, whole_policy):
     adapters = {"optimizer__freeze": ("^backbone/",), "model__adapter_rank": 3}
-    config, task, sample = policy(lam_run, model__remat=True, **adapters)
+    config, task, sample = policy(lam_run, model__remat="full", **adapters)
     found = model_flops(config, task, sample)
     assert sum(gradient_flops(task, sample, config.optimizer.freeze).values()) > sum(found.values())
     # Every kernel of the backbone gets a gradient again, as the factors' gradients go through it.

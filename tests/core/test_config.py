@@ -171,6 +171,16 @@ def test_an_older_policy_stays_what_it_was():
     assert "flow" not in config_lib.from_json(json.dumps({"model": {"variant": "tiny"}}))
 
 
+@pytest.mark.parametrize("section", ["flow", "quantizer"])
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, "full"), (False, "none"), ("dots", "dots"), (None, "none")]
+)
+def test_rematerialisation_of_older_runs_has_a_name(section, before, after):
+    model = {} if before is None else {"remat": before}
+    older = {section: {}, "model": model, "data": {}}
+    assert config_lib.from_json(json.dumps(older)).model.remat == after
+
+
 def test_json_does_not_depend_on_the_order_of_keys():
     first = ml_collections.ConfigDict({"a": 1, "b": {"c": 2, "d": 3}})
     second = ml_collections.ConfigDict({"b": {"d": 3, "c": 2}, "a": 1})
