@@ -6,9 +6,9 @@ from source_tree import ROOT
 from tiny_networks import PATCH, use_tiny_networks
 
 from farsighted_jax.bench import network_flops
-from farsighted_jax.bench.flops import lam_flops
+from farsighted_jax.bench.flops import encoder_flops, lam_flops
 from farsighted_jax.bench.model_flops import model_flops
-from farsighted_jax.bench.traced_flops import gradient_flops, products_by_scope, traced_flops
+from farsighted_jax.bench.traced_flops import gradient_flops, products, products_by_scope, traced_flops
 from farsighted_jax.cli.untrained import sample_batch, untrained_task
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.task import PRETRAINED
@@ -81,7 +81,8 @@ def test_a_scope_holds_for_loops_in_it_and_for_its_gradient():
 
 
 def test_a_lam_is_counted_from_its_configuration_or_as_traced_where_a_part_is_frozen():
-    config = configuration("lam_pretrain")
+    # Predicting the frozen tokens does not compute them again: the count has each frame once.
+    config = configuration("lam_pretrain", loss__feature=0.1)
     task = untrained_task(config, "lam_pretrain.py:tiny")
     sample, counted = sample_batch(config, task), lam_flops(config)
     found, traced = model_flops(config, task, sample), gradient_flops(task, sample)
@@ -103,6 +104,14 @@ def test_of_a_policy_what_is_frozen_and_perceptual_stands_apart(lam_run, whole_p
         for part in (task.inputs.observation, task.inputs.codes)
     ]
     assert found["frozen"] == sum(forward)
+    text = jax.make_jaxpr(task.inputs.networks.text_vectors)
+    text = products(text({PRETRAINED: networks}, sample["text"], sample["text_valid"]).jaxpr)
+    frame = network_flops.image_encoder(MODELS["dinov2-tiny"].module(), SIZE)
+    num_frames = sample["rgb"].shape[1]
+    # Each frame of the history once, and each of the clip; besides, positions are resampled.
+    assert 1 <= (forward[0] - text) / frame < 1.5
+    encoder = encoder_flops(configuration("lam_pretrain").model, num_frames, SIZE)
+    assert num_frames <= (forward[1] - encoder) / frame < num_frames + 1
     # Forward of two pictures, and the way back to one of them; see `bench.flops`.
     assert found["perceptual"] == pytest.approx(3 * picture_flops(), rel=0.05)
     assert found["trained"] > 0
