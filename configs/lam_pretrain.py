@@ -85,6 +85,7 @@ def get_config(arg=None):
                 "pyramid": () if tiny else (1, 2),  # frames; dilations of the temporal pyramid, () for none
                 "pyramid_every": 2 if tiny else 4,  # blocks
                 "unroll": 2 if tiny else 1,  # blocks a loop iteration; all of them is faster on CPU
+                "remat": "none" if tiny else "dots",  # what is computed again backwards: layers/remat.py
                 "dtype": "float32" if tiny else "bfloat16",
             },
             "quantizer": {

@@ -91,4 +91,4 @@ def _without_downloads(config):
         config.data.text_tokenizer, config.data.text_length = "bytes", 48
         config.model.text_encoder = "own"
         config.model.num_keypoints = 64
-        config.model.remat = False
+        config.model.remat = "none"

@@ -87,7 +87,7 @@ def get_config(arg=None):
                 "adapter_rank": 0,  # of low-rank adapters of what optimizer.freeze names; 0: none
                 "patch": 8 if tiny else 14,  # px; as the frozen image encoder's
                 "unroll": 2 if tiny else 1,  # blocks a loop iteration; all of them is faster on CPU
-                "remat": not tiny,
+                "remat": "none" if tiny else "dots",  # what is computed again backwards: layers/remat.py
                 "dtype": "float32" if tiny else "bfloat16",
             },
             "plan": {

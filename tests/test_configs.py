@@ -230,6 +230,7 @@ def test_a_configuration_survives_json():
         ("loss.rgb", -1.0, "loss.rgb"),
         ("loss.contrastive", 0.1, "'data.windows_per_episode' is 1.*at least 2"),
         ("contrastive.temperature", 0.0, "contrastive.temperature"),
+        ("model.remat", "ful", "did you mean 'full'"),
         ("model.image_encoder", "pach", "did you mean 'patch'"),
         ("model.image_encoder", "dinov2-vitb", "did you mean 'dinov2-vitb14'"),
         ("model.image_encoder", "dinov2-vits14-reg", "'model.patch' is 8.*14 px; expected 14.*such as 70"),

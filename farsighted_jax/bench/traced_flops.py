@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.extend.core import jaxprs_in_params
 
 from farsighted_jax.core import tree
-from farsighted_jax.core.task import PRETRAINED, Task
+from farsighted_jax.core.task import FROZEN, PERCEPTUAL, PRETRAINED, WEIGHTS_ALONE, Task
 
 
 def traced_flops(function: Callable, *arguments: Any) -> int:
@@ -20,45 +21,65 @@ def traced_flops(function: Callable, *arguments: Any) -> int:
 
 def products(jaxpr: Any) -> int:
     """The same of a program that is traced already."""
-    total = 0
+    return sum(products_by_scope(jaxpr).values())
+
+
+def products_by_scope(jaxpr: Any, scopes: Sequence[str] = (), outer: str = "") -> dict[str, int]:
+    """The same by the innermost `jax.named_scope` of these that a product stands in; "" in none.
+
+    A scope holds for the backward pass of what was computed in it.
+    """
+    total: dict[str, int] = collections.Counter()
     for equation in jaxpr.eqns:
-        output = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += 2 * output * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
-            total += 2 * output * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-        else:
-            inner = sum(products(found) for found in jaxprs_in_params(equation.params))
-            total += inner * equation.params.get("length", 1)
+        stack = str(equation.source_info.name_stack)
+        # Names of an inner program are relative to where it stands.
+        scope = max((name for name in scopes if name in stack), key=stack.rfind, default=outer)
+        for inner in jaxprs_in_params(equation.params):
+            for name, count in products_by_scope(inner, scopes, scope).items():
+                total[name] += count * equation.params.get("length", 1)
+        total[scope] += _product(equation)
     return total
 
 
-def gradient_flops(task: Task, batch: Mapping[str, Any], freeze: tuple[str, ...] = ()) -> int:
-    """FLOPs of loss and gradient of a batch.
+def _product(equation):
+    output = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return 2 * output * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+    if equation.primitive.name == "conv_general_dilated":
+        kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
+        return 2 * output * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+    return 0
+
+
+def gradient_flops(task: Task, batch: Mapping[str, Any], freeze: Sequence[str] = ()) -> dict[str, int]:
+    """FLOPs of loss and gradient of a batch; nothing is computed or compiled.
 
     A convolution's gradient counts what it computes if padding and the holes of
     a stride were values.
 
     Args:
       task: without rematerialisation, for what is computed twice counts twice.
-      batch: shapes.
+      batch: arrays or their shapes.
       freeze: patterns of the parameters that get no gradient.
+
+    Returns:
+      "trained": of the model itself, its frozen parameters included; "frozen" and
+      "perceptual": see `core.task.FROZEN` and `PERCEPTUAL`, where there are such.
     """
-    params, model_state = jax.eval_shape(task.init, jax.random.key(0), _zeros(batch))
+    key = jax.eval_shape(jax.random.key, 0)
+    params, model_state = jax.eval_shape(task.init, key, batch)
     learned, frozen = tree.partition(params, freeze)
     frozen = {**frozen, PRETRAINED: task.pretrained_shapes()}
     rows = len(jax.tree.leaves(batch)) and jax.tree.leaves(batch)[0].shape[0]
     batch = {**batch, "row": jax.ShapeDtypeStruct((rows,), "int32")}
 
-    def loss(learned, frozen, model_state, batch):
+    def loss(learned, frozen, model_state, batch, key):
         denominators = task.denominators(batch)
         whole = tree.merged(learned, frozen)
-        return task.loss(whole, model_state, batch, jax.random.key(0), denominators)[0]
+        return task.loss(whole, model_state, batch, key, denominators)[0]
 
-    return traced_flops(jax.value_and_grad(loss), learned, frozen, model_state, batch)
-
-
-def _zeros(batch):
-    return {name: jax.numpy.zeros(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
+    traced = jax.make_jaxpr(jax.value_and_grad(loss))(learned, frozen, model_state, batch, key)
+    counted = products_by_scope(traced.jaxpr, (FROZEN, PERCEPTUAL, WEIGHTS_ALONE))
+    parts = {"trained": "", "frozen": FROZEN, "perceptual": PERCEPTUAL}
+    return {name: counted[scope] for name, scope in parts.items() if counted.get(scope)}

@@ -80,6 +80,7 @@ def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: boo
     """
     import jax
 
+    from farsighted_jax.bench.model_flops import model_flops
     from farsighted_jax.cli.untrained import sample_batch, untrained_task
     from farsighted_jax.plan import planner
     from farsighted_jax.plan.topology import topology
@@ -97,23 +98,7 @@ def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: boo
         config,
         sample,
         wanted,
-        flops_per_sample=_flops_per_sample(config, reference, task, sample),
+        flops_per_sample=sum(model_flops(config, task, sample).values()),
         largest=largest,
         report=lambda line: print(line, file=sys.stderr),
     )
-
-
-def _flops_per_sample(config, reference, task, sample):
-    """Counted from a LAM's configuration; of a policy in what jax traces, without what is computed twice."""
-    from farsighted_jax.bench.flops import lam_flops
-    from farsighted_jax.bench.traced_flops import gradient_flops
-    from farsighted_jax.cli.untrained import untrained_task
-    from farsighted_jax.core import config as config_lib
-
-    if config.task == "lam":
-        return sum(part.step for part in lam_flops(config).values())
-    if config.model.remat:
-        config = config_lib.from_json(config_lib.to_json(config))
-        config.model.remat = False
-        task = untrained_task(config, reference)
-    return gradient_flops(task, sample, tuple(config.optimizer.freeze))

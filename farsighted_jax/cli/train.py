@@ -53,7 +53,9 @@ def run(
     began: float | None = None,
 ):
     """Trains a configuration in a folder and draws its curves; returns `train.loop.TrainResult`."""
+    from farsighted_jax.bench.model_flops import model_flops
     from farsighted_jax.cli.run import parts_for, stream_for, used_schedule
+    from farsighted_jax.cli.untrained import sample_batch
     from farsighted_jax.cli.utilization import utilization_metrics
     from farsighted_jax.core import hosts as processes
     from farsighted_jax.core.config import to_json
@@ -75,7 +77,9 @@ def run(
         check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
         stream = stream_for(config, rows=place.process_rows(mesh, config.batch_size), **options)
         parts.check_stream(stream)
-    utilization = utilization_metrics(config, mesh.devices.flat[0].device_kind, mesh.size)
+    flops = model_flops(config, parts.task, sample_batch(config, parts.task))
+    kind = mesh.devices.flat[0].device_kind
+    utilization = utilization_metrics(flops, config.model.dtype, kind, mesh.size)
     result = train(
         parts.task,
         stream,
@@ -86,7 +90,7 @@ def run(
         load_pretrained=parts.load_pretrained,
         documents=parts.documents,
         takeover=takeover,
-        on_log=[lambda step, state, values: stream.metrics, *([utilization] if utilization else [])],
+        on_log=[lambda step, state, values: stream.metrics, utilization],
         profile=profile,
         began=began,
     )

@@ -35,6 +35,9 @@ UNNAMED = {
     "quantizer": {"data.image_features": ""},
 }
 
+# What `model.remat` was called before it had names; a latent action model's run folder had no such key.
+REMAT = {True: "full", False: "none"}
+
 
 class ConfigError(ValueError):
     """A configuration or an override is wrong; the message names the key. Exit status 2."""
@@ -114,6 +117,9 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         for key, value in UNNAMED[kind].items():
             section, name = key.split(".")
             values[section].setdefault(name, value)
+    if "flow" in values or "quantizer" in values:
+        found = values["model"].get("remat", False)
+        values["model"]["remat"] = REMAT.get(found, found)
     config = ml_collections.ConfigDict(_tuples(values))
     config.lock()
     return config

@@ -12,6 +12,10 @@ Metrics = dict[str, tuple[jax.Array, jax.Array]]
 # Under this name `params` holds the networks that were trained elsewhere, each under its own name.
 PRETRAINED = "pretrained"
 
+# `jax.named_scope`s by which counts and profiles tell apart what is no training of the model: networks
+# that give inputs or targets, those that a loss compares images in, and what is made of weights alone.
+FROZEN, PERCEPTUAL, WEIGHTS_ALONE = "frozen_networks", "perceptual_loss", "weights_alone"
+
 
 class Task(Protocol):
     """What the loop, the evaluators and the benchmarks need of a model and its losses.

@@ -10,6 +10,7 @@ from farsighted_jax.encoders.patch import FRAME_ENCODERS
 from farsighted_jax.lam.encoder import TIME_UNIT_S
 from farsighted_jax.layers.patches import grid_size, unpatchify
 from farsighted_jax.layers.positions import sinusoid, sinusoid_2d
+from farsighted_jax.layers.remat import NONE
 from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
 from farsighted_jax.layers.transport import splatted
 
@@ -67,6 +68,7 @@ class SpatialDecoder(nn.Module):
       dtype: of the computation; the images are float32.
       frame_encoder: key of `FRAME_ENCODERS`, how frame 0 becomes tokens.
       token_width: E of the frozen tokens of frame k that are predicted too; 0 for none.
+      remat: see `SpaceTimeTransformer`.
     """
 
     width: int
@@ -78,6 +80,7 @@ class SpatialDecoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     frame_encoder: str = "patch"
     token_width: int = 0
+    remat: str = NONE
 
     @nn.compact
     def __call__(self, rgb_BHWC, quantized_BtZU, time_s_Bt):
@@ -112,6 +115,7 @@ class SpatialDecoder(nn.Module):
             temporal=False,
             unroll=self.unroll,
             dtype=self.dtype,
+            remat=self.remat,
             name="transformer",
         )
         x_BtSD = stack(x_BtSD.astype(self.dtype))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.layers.keypoints import KEYPOINT_SCALE, SpatialSoftmax
 from farsighted_jax.layers.positions import sinusoid, sinusoid_1d, sinusoid_2d
+from farsighted_jax.layers.remat import NONE
 from farsighted_jax.layers.space_time import EPSILON, SpaceTimeTransformer
 
 # Time enters the sinusoids in units of 50 ms, the finest gap that matters for a robot.
@@ -38,6 +39,7 @@ class SpaceTimeEncoder(nn.Module):
       dtype: of the computation.
       pyramid: see `SpaceTimeTransformer`.
       pyramid_every: see `SpaceTimeTransformer`.
+      remat: see `SpaceTimeTransformer`.
     """
 
     width: int
@@ -52,6 +54,7 @@ class SpaceTimeEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     pyramid: tuple[int, ...] = ()
     pyramid_every: int = 4
+    remat: str = NONE
 
     @nn.compact
     def __call__(self, tokens_BTNE, time_s_BT, grid: tuple[int, int]):
@@ -86,6 +89,7 @@ class SpaceTimeEncoder(nn.Module):
             self.dtype,
             self.pyramid,
             self.pyramid_every,
+            self.remat,
             name="transformer",
         )
         slots_BtZD = stack(x_BTSD)[:, 1:, : self.num_slots]

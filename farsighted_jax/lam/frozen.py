@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.core import config as config_lib
 from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
-from farsighted_jax.core.task import PRETRAINED
+from farsighted_jax.core.task import FROZEN, PRETRAINED
 from farsighted_jax.lam.networks import MEASURED
 from farsighted_jax.lam.objective import DEPTH_FIELDS, SENSED_FIELDS
 from farsighted_jax.lam.task import LamTask, lam_task
@@ -125,6 +125,7 @@ class FrozenLam:
             weights["model_state"] = {"codebook": model_state["codebook"]}
         return {LAM: weights}
 
+    @jax.named_scope(FROZEN)
     def codes(self, params: Mapping[str, Any], batch: Mapping[str, Any]) -> jax.Array:
         """Codes of the transitions 0 -> k, int32[B, t, Z], of the clip before augmentation and noise.
 
@@ -142,6 +143,7 @@ class FrozenLam:
         weights = _weights(params)
         return self.task.encode(weights["params"], weights.get("model_state", {}), clip)["code"]
 
+    @jax.named_scope(FROZEN)
     def frame_tokens(
         self,
         params: Mapping[str, Any],

@@ -10,6 +10,7 @@ from farsighted_jax.encoders.patch import PatchEncoder
 from farsighted_jax.lam.decoder import SpatialDecoder
 from farsighted_jax.lam.encoder import SpaceTimeEncoder
 from farsighted_jax.layers.patches import grid_size
+from farsighted_jax.layers.remat import NONE
 
 # Sizes of the trainable part (D, blocks, heads); "paper" is the published model.
 VARIANTS = {
@@ -44,6 +45,7 @@ class FarsightedLam(nn.Module):
         0: the model trains an encoder of its own.
       frame_encoder: see `SpatialDecoder`.
       token_head: whether the decoder predicts the frozen tokens too.
+      remat: key of `layers.remat.POLICIES`, of encoder and decoder.
     """
 
     width: int
@@ -64,6 +66,7 @@ class FarsightedLam(nn.Module):
     token_width: int = 0
     frame_encoder: str = "patch"
     token_head: bool = False
+    remat: str = NONE
 
     def setup(self):
         """Makes the parts; flax calls it."""
@@ -82,6 +85,7 @@ class FarsightedLam(nn.Module):
             dtype=self.dtype,
             pyramid=self.pyramid,
             pyramid_every=self.pyramid_every,
+            remat=self.remat,
         )
         self.decoder = SpatialDecoder(
             self.width,
@@ -93,6 +97,7 @@ class FarsightedLam(nn.Module):
             self.dtype,
             self.frame_encoder,
             self.token_width if self.token_head else 0,
+            self.remat,
         )
         if self.codebook_size:
             scale = nn.initializers.normal(self.code_width**-0.5)

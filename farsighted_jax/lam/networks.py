@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from farsighted_jax.core.batch import float_rgb
-from farsighted_jax.core.task import PRETRAINED
+from farsighted_jax.core.task import FROZEN, PRETRAINED
 from farsighted_jax.encoders.geometry import filled_depth, relative_clips
 from farsighted_jax.encoders.pseudo_depth import aligned_depth, relative_depth
 from farsighted_jax.pretrained.models import MODELS
@@ -58,6 +58,7 @@ class FrozenNetworks:
         """Whether the depth estimator knows no metres; False without one."""
         return bool(self.depth_estimator) and self._module(self.depth_estimator).max_depth_m is None
 
+    @jax.named_scope(FROZEN)
     def encoder_inputs(self, params, inputs) -> dict[str, Any]:
         """All that `FarsightedLam.encode` gets of a batch.
 

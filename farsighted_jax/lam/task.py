@@ -24,6 +24,7 @@ from farsighted_jax.lam.networks import FrozenNetworks
 from farsighted_jax.lam.quantizer import DISTANCES, NAMES, Quantizer
 from farsighted_jax.layers import finite_scalar
 from farsighted_jax.layers import vector_quantizer as vq
+from farsighted_jax.layers.remat import NONE, POLICIES
 from farsighted_jax.layers.temporal_pyramid import check_dilations
 from farsighted_jax.pretrained.models import MODELS
 
@@ -51,6 +52,10 @@ class LamTask:
     networks: FrozenNetworks = FrozenNetworks()
 
     partial_init = False
+
+    def without_remat(self) -> LamTask:
+        """Itself, with nothing computed twice to save memory."""
+        return dataclasses.replace(self, model=self.model.clone(remat=NONE))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -152,7 +157,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     """Builds the task from a run's configuration (`config.model`, `config.quantizer`, `config.loss`).
 
     Raises:
-      ConfigError: an unknown variant, head, quantiser, distance, encoder or dtype, a size
+      ConfigError: an unknown variant, head, quantiser, distance, encoder, dtype or remat, a size
         out of range, a patch that does not divide the resolution or is not that of the image
         encoder, a dilation that reaches beyond the clip, levels that do not give the code
         width and the codebook size, or a loss without what it compares with.
@@ -161,6 +166,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.head", model["head"], HEADS)
     check_choice("model.dtype", model["dtype"], DTYPES)
+    check_choice("model.remat", model["remat"], POLICIES)
     check_choice("model.frame_encoder", model["frame_encoder"], FRAME_ENCODERS)
     check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
     if model["depth_input"] == "fuse" and data["depth"] == "off" and not model["depth_estimator"]:
@@ -199,6 +205,7 @@ def lam_task(config: Mapping[str, Any]) -> LamTask:
             token_width=networks.token_width,
             frame_encoder=model["frame_encoder"],
             token_head=config["loss"]["feature"] > 0,
+            remat=model["remat"],
         ),
         quantizer,
         objective.LossWeights(**{key: config["loss"][key] for key in config["loss"]}),

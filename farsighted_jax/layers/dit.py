@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import attention
 from farsighted_jax.layers.mlp import FeedForward
+from farsighted_jax.layers.remat import NONE, rematerialised
 
 EPSILON = 1e-6
 
@@ -115,12 +116,14 @@ class Dit(nn.Module):
       depth: number of blocks, even.
       num_heads: attention heads A.
       unroll: pairs a loop iteration; results do not change.
+      remat: key of `remat.POLICIES`.
       dtype: of the computation.
     """
 
     depth: int
     num_heads: int
     unroll: int = 1
+    remat: str = NONE
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -134,13 +137,15 @@ class Dit(nn.Module):
             raise ValueError(
                 f"DiT blocks come in pairs: expected an even depth of at least 2, found {self.depth}"
             )
+        num_pairs = self.depth // 2
         scan = nn.scan(
             lambda pair, carry, *inputs: (pair(carry, *inputs), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
-            length=self.depth // 2,
+            length=num_pairs,
             unroll=self.unroll,
         )
-        pair = DitPair(self.num_heads, self.dtype, name="pairs")
+        pair_type = rematerialised(DitPair, self.remat, self.unroll >= num_pairs)
+        pair = pair_type(self.num_heads, self.dtype, name="pairs")
         return scan(pair, x_BQD.astype(self.dtype), vector_BD, source_BSD, source_valid_BS, valid_BQ)[0]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import attention
 from farsighted_jax.layers.mlp import FeedForward
+from farsighted_jax.layers.remat import NONE, rematerialised
 
 EPSILON = 1e-5
 
@@ -111,22 +112,20 @@ class PrefixTransformer(nn.Module):
       depth: number of blocks.
       num_heads: attention heads A.
       unroll: blocks a loop iteration, see `SpaceTimeTransformer`.
-      remat: whether the backward pass computes each block again rather than
-        keeping what is inside it.
+      remat: key of `remat.POLICIES`.
       dtype: of the computation.
     """
 
     depth: int
     num_heads: int
     unroll: int = 1
-    remat: bool = False
+    remat: str = NONE
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x_BQD, mask_B1QS, past=None, buffer=None, index=None):
         """As `PrefixAttention`, then a last norm; KeyValues of all layers."""
-        # Within a scan nothing can be merged with its second computation anyway.
-        block_type = nn.remat(PrefixBlock, prevent_cse=False) if self.remat else PrefixBlock
+        block_type = rematerialised(PrefixBlock, self.remat, self.unroll >= self.depth)
         scan = nn.scan(
             lambda block, x, layer, mask, index: block(x, layer, mask, index),
             variable_axes={"params": 0},

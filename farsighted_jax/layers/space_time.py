@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from farsighted_jax.core.placement import spread
 from farsighted_jax.layers.attention import MultiHeadAttention
 from farsighted_jax.layers.mlp import FeedForward
+from farsighted_jax.layers.remat import NONE, rematerialised
 from farsighted_jax.layers.temporal_pyramid import TemporalPyramid
 
 EPSILON = 1e-5
@@ -56,6 +57,7 @@ class SpaceTimeGroup(nn.Module):
       exact_gelu: see `FeedForward`.
       unroll: see `SpaceTimeTransformer`.
       dtype: of the computation.
+      remat: see `SpaceTimeTransformer`; of the blocks and of the pyramid.
     """
 
     num_blocks: int
@@ -64,14 +66,18 @@ class SpaceTimeGroup(nn.Module):
     exact_gelu: bool = False
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    remat: str = NONE
 
     @nn.compact
     def __call__(self, x_BTSD):
         """Maps float[B, T, S, D] to the same shape."""
-        block = SpaceTimeBlock(self.num_heads, True, self.exact_gelu, self.dtype, name="blocks")
+        unrolled = self.unroll >= self.num_blocks
+        block_type = rematerialised(SpaceTimeBlock, self.remat, unrolled)
+        block = block_type(self.num_heads, True, self.exact_gelu, self.dtype, name="blocks")
         x_BTSD = _scanned(block, x_BTSD, self.num_blocks, self.unroll)
         norm = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="pyramid_norm")
-        return x_BTSD + TemporalPyramid(self.pyramid, self.dtype, name="pyramid")(norm(x_BTSD))
+        pyramid_type = rematerialised(TemporalPyramid, self.remat, unrolled)
+        return x_BTSD + pyramid_type(self.pyramid, self.dtype, name="pyramid")(norm(x_BTSD))
 
 
 class SpaceTimeTransformer(nn.Module):
@@ -92,6 +98,7 @@ class SpaceTimeTransformer(nn.Module):
       dtype: of the computation.
       pyramid: dilations of a temporal pyramid in frames, () for none.
       pyramid_every: which block has one: 4 for every fourth.
+      remat: key of `remat.POLICIES`.
     """
 
     depth: int
@@ -102,6 +109,7 @@ class SpaceTimeTransformer(nn.Module):
     dtype: jnp.dtype = jnp.float32
     pyramid: tuple[int, ...] = ()
     pyramid_every: int = 4
+    remat: str = NONE
 
     @nn.compact
     def __call__(self, x_BTSD):
@@ -115,11 +123,13 @@ class SpaceTimeTransformer(nn.Module):
                 self.exact_gelu,
                 min(self.unroll, self.pyramid_every),
                 self.dtype,
+                self.remat,
                 name="groups",
             )
             x_BTSD = _scanned(group, x_BTSD, num_groups, max(self.unroll // self.pyramid_every, 1))
         if num_single:
-            block = SpaceTimeBlock(self.num_heads, self.temporal, self.exact_gelu, self.dtype, name="blocks")
+            block_type = rematerialised(SpaceTimeBlock, self.remat, self.unroll >= num_single)
+            block = block_type(self.num_heads, self.temporal, self.exact_gelu, self.dtype, name="blocks")
             x_BTSD = _scanned(block, x_BTSD, num_single, self.unroll)
         return x_BTSD
 

@@ -40,7 +40,9 @@ def lpips(
 ):
     """LPIPS of each predicted frame, differentiable with respect to both images.
 
-    The network and the linear weights are frozen: no gradient reaches them.
+    The network and the linear weights are frozen: no gradient reaches them. The network may
+    compute in bfloat16, its convolutions add up in float32 inside; lengths, differences and
+    sums of its features are float32.
 
     Args:
       predicted_BtHWC: float[B, t, H, W, 3] within [0, 1].
@@ -61,11 +63,15 @@ def lpips(
         for rgb in (predicted_BtHWC, target_BtHWC)
     )
     _check_layers(predicted, linear_params)
-    total_B = sum(
-        jnp.mean((unit_length(a_BYXE) - unit_length(b_BYXE)) ** 2 @ weight_E.astype(jnp.float32), axis=(1, 2))
-        for a_BYXE, b_BYXE, weight_E in zip(predicted, target, linear_params, strict=True)
-    )
+    layers = zip(predicted, target, linear_params, strict=True)
+    total_B = sum(_distance(*layer) for layer in layers)
     return total_B.reshape(predicted_BtHWC.shape[:2])
+
+
+def _distance(a_BYXE, b_BYXE, weight_E):
+    """Of one layer's features, float32[B]. No matrix product: accelerators round the factors of those."""
+    weighted_BYXE = (unit_length(a_BYXE) - unit_length(b_BYXE)) ** 2 * weight_E.astype(jnp.float32)
+    return jnp.mean(weighted_BYXE.sum(axis=-1), axis=(1, 2))
 
 
 def _check_layers(features, linear_params):

@@ -8,6 +8,11 @@ from farsighted_jax.plan import memory
 from farsighted_jax.plan.topology import Topology
 from farsighted_jax.train.state import TrainState
 
+# By `model.remat`: what keeps less of each block for the backward pass.
+_FULL = "--config.model.remat=full: nothing of a block is kept for the backward pass, all is computed again"
+_DOTS = "--config.model.remat=dots: all of a block but its products with weights is computed again"
+REMAT = {"none": (_DOTS, _FULL), "dots": (_FULL,)}
+
 
 def batch(step, hbm: float, rows: int, pieces: int, other: tuple[int, float] | None) -> dict[str, Any]:
     """The largest batch that might fit, and how that was found.
@@ -50,8 +55,7 @@ def changes(config, document: dict[str, Any], rows: int) -> list[str]:
         lines.append("the state alone fills the chips: take more of them, or larger ones")
     elif suggested["fsdp"] > document["mesh"]["fsdp"] * document["mesh"]["tensor"]:
         lines.append(f"--config.mesh.fsdp={suggested['fsdp']}: the state is spread over more chips")
-    if config.model.get("remat") is False:
-        lines.append("--config.model.remat=True: blocks are computed again in the backward pass")
+    lines += REMAT.get(config.model.get("remat"), ())
     if rows > 1:
         lines.append(
             f"--config.optimizer.accumulation={2 * config.optimizer.accumulation}: the batch in more pieces"

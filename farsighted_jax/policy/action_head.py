@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.layers.dit import EPSILON, Dit, Modulation, modulated
 from farsighted_jax.layers.positions import sinusoid, sinusoid_1d
+from farsighted_jax.layers.remat import NONE
 
 # Widths and heads are those of the backbone of the same name.
 VARIANTS = {
@@ -34,6 +35,7 @@ class ActionHead(nn.Module):
       action_width: M of the widest action space.
       num_embodiments: rows of the embedding. An index beyond them gives NaN, not another row.
       unroll: see `Dit`.
+      remat: see `Dit`.
       dtype: of the computation; the velocity is float32.
     """
 
@@ -43,6 +45,7 @@ class ActionHead(nn.Module):
     action_width: int
     num_embodiments: int = 1
     unroll: int = 1
+    remat: str = NONE
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -85,7 +88,7 @@ class ActionHead(nn.Module):
         step_valid_BJ = jnp.any(valid_BJM, axis=-1)
         # A sample without actions needs something to look at, lest its softmax divide by nothing.
         step_valid_BJ |= ~jnp.any(step_valid_BJ, axis=1, keepdims=True)
-        stack = Dit(self.depth, self.num_heads, self.unroll, self.dtype, name="transformer")
+        stack = Dit(self.depth, self.num_heads, self.unroll, self.remat, self.dtype, name="transformer")
         x_BJD = stack(x_BJD, vector_BD, source_BSD, source_valid_BS, step_valid_BJ)
         shift, scale = Modulation(2, self.dtype, name="output_modulation")(vector_BD)
         x_BJD = modulated(x_BJD, shift, scale, self.dtype)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from farsighted_jax.core import tree
 from farsighted_jax.core.rng import named_key
+from farsighted_jax.core.task import WEIGHTS_ALONE
 
 # Under this name the adapters stand in the parameters, below the path of their kernel as `a` and `b`.
 ADAPTERS = "adapters"
@@ -50,6 +51,7 @@ def initial_adapters(key: jax.Array, params: Mapping[str, Any], patterns: Sequen
     return tree.nested(flat)
 
 
+@jax.named_scope(WEIGHTS_ALONE)
 def adapted(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with each adapter's a @ b added to its kernel, and without the adapters."""
     params = dict(params)

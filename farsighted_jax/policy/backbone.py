@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from farsighted_jax.layers.prefix_attention import KeyValues, PrefixTransformer, joined
+from farsighted_jax.layers.remat import NONE
 from farsighted_jax.policy.context import Context, flat_context
 from farsighted_jax.policy.errors import PolicyError
 from farsighted_jax.policy.layout import Layout, Tokens, visible
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
     depth: int
     num_heads: int
     unroll: int = 1
-    remat: bool = False
+    remat: str = NONE
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

@@ -10,6 +10,7 @@ from farsighted_jax.core.spec import DatasetSpec
 from farsighted_jax.core.tree import matches
 from farsighted_jax.encoders.geometry import DEPTH_INPUTS
 from farsighted_jax.encoders.vgg import SMALLEST
+from farsighted_jax.layers.remat import POLICIES
 from farsighted_jax.policy.adapters import ADAPTERS
 from farsighted_jax.policy.flow_matching import SOLVERS
 from farsighted_jax.policy.inputs import LAM_ENCODER, OWN_ENCODER, LatentActions
@@ -34,6 +35,7 @@ def check_policy(
     model = config["model"]
     check_choice("model.variant", model["variant"], VARIANTS)
     check_choice("model.dtype", model["dtype"], DTYPES)
+    check_choice("model.remat", model["remat"], POLICIES)
     check_choice("model.depth_input", model["depth_input"], DEPTH_INPUTS)
     check_choice("model.gripper", model["gripper"], GRIPPERS)
     for key in ("patch", "unroll", "num_embodiments"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from farsighted_jax.layers.prefix_attention import KeyValues
+from farsighted_jax.layers.remat import NONE
 from farsighted_jax.policy import action_head, backbone
 from farsighted_jax.policy.action_head import ActionHead, GripperHead
 from farsighted_jax.policy.backbone import Backbone
@@ -55,7 +56,7 @@ class Policy(nn.Module):
       action_context: whether the action head reads the context beside the condition.
       discrete_gripper: whether there is a head for an open or closed gripper.
       unroll: blocks a loop iteration; results do not change.
-      remat: see `PrefixTransformer`.
+      remat: key of `layers.remat.POLICIES`, of the transformer and the action head.
       dtype: of the computation; parameters and outputs are float32.
     """
 
@@ -78,7 +79,7 @@ class Policy(nn.Module):
     action_context: bool = False
     discrete_gripper: bool = False
     unroll: int = 1
-    remat: bool = False
+    remat: str = NONE
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -105,7 +106,14 @@ class Policy(nn.Module):
             start = nn.initializers.normal(0.02)
             self.embodiment = nn.Embed(self.num_embodiments, D, embedding_init=start, dtype=dtype)
             self.action_head = ActionHead(
-                D, self.head_depth, self.num_heads, self.action_width, self.num_embodiments, unroll, dtype
+                D,
+                self.head_depth,
+                self.num_heads,
+                self.action_width,
+                self.num_embodiments,
+                unroll,
+                self.remat,
+                dtype,
             )
             if self.discrete_gripper:
                 self.gripper_head = GripperHead(self.action_width, dtype)

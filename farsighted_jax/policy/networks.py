@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from farsighted_jax.core.task import PRETRAINED
+from farsighted_jax.core.task import FROZEN, PRETRAINED
 from farsighted_jax.pretrained.models import MODELS
 from farsighted_jax.pretrained.perceptual import perceptual_distance, perceptual_shapes
 
@@ -40,12 +40,14 @@ class FrozenNetworks:
         """E of the tokens of the image encoder; 0 without one."""
         return self._module(self.image_encoder).width if self.image_encoder else 0
 
+    @jax.named_scope(FROZEN)
     def frame_tokens(self, params, rgb_BHWC):
         """Tokens of single frames within [0, 1], float[B, N, E], without gradient."""
         module, weights = self._module(self.image_encoder), params[PRETRAINED][self.image_encoder]
         tokens_BNE, _ = module.apply({"params": weights}, rgb_BHWC)
         return jax.lax.stop_gradient(tokens_BNE)
 
+    @jax.named_scope(FROZEN)
     def text_vectors(self, params, token_BL, valid_BL):
         """Vectors of texts, float[B, L, E], 0 where not valid, without gradient."""
         module, weights = self._module(self.text_encoder), params[PRETRAINED][self.text_encoder]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from farsighted_jax.core.rng import named_key
 from farsighted_jax.core.spec import DatasetSpec
 from farsighted_jax.core.task import PRETRAINED
+from farsighted_jax.layers.remat import NONE
 from farsighted_jax.policy.action_space import ActionSpaces
 from farsighted_jax.policy.adapters import ADAPTERS, adapted, initial_adapters
 from farsighted_jax.policy.checks import OWN_TEXT, check_policy
@@ -64,6 +65,11 @@ class PolicyTask:
     def model(self) -> Policy:
         """The linen module; its parameters are those that `model_params` gives."""
         return self.objective.model
+
+    def without_remat(self) -> PolicyTask:
+        """Itself, with nothing computed twice to save memory."""
+        kept = dataclasses.replace(self.objective, model=self.model.clone(remat=NONE))
+        return dataclasses.replace(self, objective=kept)
 
     @property
     def inputs(self) -> Inputs:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from farsighted_jax.core.task import PERCEPTUAL
 from farsighted_jax.losses.perceptual import lpips
 from farsighted_jax.pretrained.models import MODELS
 
@@ -18,6 +20,7 @@ def perceptual_shapes(dtype: jnp.dtype) -> dict[str, Any]:
     return {VGG: MODELS[VGG].abstract_params(dtype), LINEAR: MODELS[LINEAR].abstract_params()}
 
 
+@jax.named_scope(PERCEPTUAL)
 def perceptual_distance(networks: Mapping[str, Any], predicted_BtHWC, target_BtHWC, dtype: jnp.dtype):
     """LPIPS of each predicted frame, float32[B, t], differentiable; see `losses.perceptual.lpips`.
 

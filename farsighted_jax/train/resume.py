@@ -22,12 +22,12 @@ CONFIG = "config.json"
 STATISTICS = "statistics.json"
 
 # Keys that change neither a step nor a batch that was used: where data lie, how fast they are read, on which
-# devices, when to log, save and stop, and which mixture the batches to come are of.
+# devices, what is computed twice, when to log, save and stop, and which mixture the batches to come are of.
 SAFE_KEYS = (
     "stop_step", "log_every", "checkpoint.every", "checkpoint.keep_last", "checkpoint.keep_every",
     "checkpoint.async_save", "data.dir", "data.mixture", "data.cache_dir", "data.readers", "data.prefetch",
-    "data.memory_mb", "mesh.data", "mesh.fsdp", "mesh.tensor", "eval.evaluators", "eval.batch_size",
-    "eval.fit_batches", "eval.gap_batches", "gate.patience",
+    "data.memory_mb", "mesh.data", "mesh.fsdp", "mesh.tensor", "model.remat", "eval.evaluators",
+    "eval.batch_size", "eval.fit_batches", "eval.gap_batches", "gate.patience",
 )  # fmt: skip
 
 

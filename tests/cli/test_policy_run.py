@@ -93,5 +93,7 @@ def test_three_stages_and_a_resumed_run_equals_a_straight_one(tool_data, tmp_pat
     shutil.rmtree(pretrained)
     again = train.run(configuration("policy_finetune", tool_data, init=str(pretrained)), resumed)
     assert again.step == whole.step == 4 and again.state_digest == whole.state_digest
+    last = json.loads((straight / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "train/tflop_per_s" in last
     run = read_run(straight)
     assert run.task == policy_run.policy_run(run.config, straight).task and "lam" in run.params["pretrained"]

@@ -172,9 +172,19 @@ def test_an_older_policy_stays_what_it_was():
 
 
 def test_an_older_latent_action_model_stays_what_it_was():
-    older = {"quantizer": {"name": "fsq"}, "data": {"dir": "data"}}
+    older = {"quantizer": {"name": "fsq"}, "data": {"dir": "data"}, "model": {}}
     data = config_lib.from_json(json.dumps(older)).data
     assert data.to_dict() == {"dir": "data", "image_features": ""}
+
+
+@pytest.mark.parametrize("section", ["flow", "quantizer"])
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, "full"), (False, "none"), ("dots", "dots"), (None, "none")]
+)
+def test_rematerialisation_of_older_runs_has_a_name(section, before, after):
+    model = {} if before is None else {"remat": before}
+    older = {section: {}, "model": model, "data": {}}
+    assert config_lib.from_json(json.dumps(older)).model.remat == after
 
 
 def test_json_does_not_depend_on_the_order_of_keys():

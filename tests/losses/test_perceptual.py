@@ -1,7 +1,10 @@
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from random_weights import random_variables
 
 from farsighted_jax.encoders.vgg import Vgg16Features
@@ -108,3 +111,62 @@ def test_linear_weights_that_do_not_fit_are_refused(frozen):
     params, linear = frozen
     with pytest.raises(ValueError, match=r"channels \[2, 3, 4, 5, 6\].*\(7,\)"):
         perceptual.lpips(images(0), images(1), features, params, [*linear[:4], np.ones(7, np.float32)])
+
+
+WIDE = (16, 16, 32, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Network and linear weights of widths at which rounding averages out, as it does in the real network."""
+    params = random_variables(Vgg16Features(WIDE), images(0)[:, 0], scale=1.0)
+    # Activations of every layer are about as large as its inputs.
+    params = jax.tree.map(lambda leaf: leaf * (2 / max(leaf[..., 0].size, 50)) ** 0.5, params)
+    return params, [np.random.default_rng(width).uniform(size=width).astype(np.float32) for width in WIDE]
+
+
+def graded(dtype):
+    """Distances, and the gradient of their sum by the predicted images, with the network in `dtype`."""
+    network = Vgg16Features(WIDE, dtype, dtype)
+
+    def total(predicted, target, params, linear):
+        out = perceptual.lpips(predicted, target, network.apply, params, linear)
+        return out.sum(), out
+
+    return jax.value_and_grad(total, has_aux=True)
+
+
+def low(params):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+
+
+def test_in_bfloat16_distances_are_within_2_percent_and_gradients_point_the_same_way(wide):
+    """Rectifiers near zero switch, so single elements of the gradient differ more than its length does."""
+    params, linear = wide
+    (_, wanted), gradient = jax.jit(graded(jnp.float32))(images(0), images(1), params, linear)
+    (_, found), low_gradient = jax.jit(graded(jnp.bfloat16))(images(0), images(1), low(params), linear)
+    assert found.dtype == low_gradient.dtype == jnp.float32
+    np.testing.assert_allclose(found, wanted, rtol=0.02)
+    norms = np.linalg.norm(low_gradient), np.linalg.norm(gradient)
+    assert norms[0] == pytest.approx(norms[1], rel=0.05)
+    assert 0.97 < np.vdot(low_gradient, gradient) / np.prod(norms) < 1 - 1e-6
+
+
+def test_in_bfloat16_nothing_but_the_network_is(wide):
+    """Both ways its convolutions take bfloat16; what adds features up takes float32, and is no product."""
+    params, linear = wide
+    jaxpr = jax.make_jaxpr(graded(jnp.bfloat16))(images(0), images(1), low(params), linear).jaxpr
+    found = kinds(jaxpr)
+    assert found["conv_general_dilated"] == {"bfloat16"} and found["reduce_sum"] == {"float32"}
+    assert found["sqrt"] == {"float32"} and "dot_general" not in found
+
+
+def kinds(jaxpr):
+    """Name of a primitive -> dtypes of its inputs."""
+    found = collections.defaultdict(set)
+    for equation in jaxpr.eqns:
+        found[equation.primitive.name] |= {str(value.aval.dtype) for value in equation.invars}
+        for inner in jaxprs_in_params(equation.params):
+            for name, dtypes in kinds(inner).items():
+                found[name] |= dtypes
+    return found

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def toy_plan(largest=False, name="h100:8", slices=1, **changes):
     config = toy_task.toy_config(**changes)
     with config.unlocked():
-        config.task, config.model = "toy", {"variant": "toy"}
+        config.task, config.model = "toy", {"variant": "toy", "remat": "none"}
     sample, reports = {name: value[:1] for name, value in toy_task.ToyStream().batch(0).items()}, []
     found = planner.run(
         toy_task.ToyTask(), config, sample, topology(name, slices), flops_per_sample=FLOPS, largest=largest,
@@ -65,6 +65,8 @@ def test_a_step_that_does_not_fit_says_what_to_change(monkeypatch):
     found, reports = toy_plan(largest=True)
     assert found["fits"] is False and len(reports) == 2
     assert any(re.match(r"--config.optimizer.accumulation=2", line) for line in found["change"])
+    names = [match[1] for line in found["change"] if (match := re.match(r"--config.model.remat=(\w+)", line))]
+    assert names == ["dots", "full"]
     assert any(re.match(r"--config.mesh.fsdp=[248]", line) for line in found["change"])
     assert "2 and 1 samples a chip" in found["largest_batch_by"]
     assert "does not fit" in text(found)

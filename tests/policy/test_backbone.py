@@ -73,12 +73,13 @@ def test_a_group_can_be_left_out(sizes):
     assert len(shapes) == 3
 
 
-def test_rematerialisation_changes_no_gradient(params, gradients):
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation_changes_no_gradient(params, gradients, remat):
     parts, valid = split_context(random_context())
     weights = dict.fromkeys(LAYOUT.groups, 1.0)
     inputs = (parts, random_codes(), weights, valid, np.ones((2, LAYOUT.num_codes), bool), np.ones(2, bool))
     wanted = gradients(*inputs)[0]
-    again = jax.jit(jax.grad(lambda *inputs: output_sum(backbone(remat=True), *inputs)))(params, *inputs)
+    again = jax.jit(jax.grad(lambda *inputs: output_sum(backbone(remat=remat), *inputs)))(params, *inputs)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * (1 + abs(b).max())), again, wanted)
 
 
@@ -95,7 +96,7 @@ def test_rematerialisation_keeps_less():
 
         return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(residuals, shapes)))
 
-    assert kept(True) < 0.5 * kept(False)
+    assert kept("full") < 0.7 * kept("dots") and kept("dots") < 0.7 * kept("none")
 
 
 def test_in_bfloat16_parameters_stay_float32_and_results_are_near(params, run):

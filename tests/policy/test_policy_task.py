@@ -66,6 +66,7 @@ def test_stored_tokens_of_frames_are_refused():
     ("changes", "named"),
     [
         ({"model__variant": "tyny"}, "did you mean 'tiny'"),
+        ({"model__remat": "True"}, r"'model.remat': 'True' is not one of \['none', 'full', 'dots'\]"),
         ({"model__gripper": "binary"}, "model.gripper"),
         ({"lam": None}, "'lam' is empty"),
         ({"lam": None, "model__image_encoder": "patch"}, "'lam' is empty, but 'model.plan' is on"),
