@@ -65,7 +65,7 @@ def run(
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
-    state, step, compile_s = _compiled(task, config, mesh, report)
+    state, step, compile_s = compiled_step(task, config, mesh, report)
     batch = place.shard_batch(random_batch(config, config.batch_size), mesh)
     found = {}
 
@@ -102,7 +102,7 @@ def run(
     }
 
 
-def _compiled(task, config, mesh, report):
+def compiled_step(task: LamTask, config: ConfigDict, mesh: jax.sharding.Mesh, report: Callable[[str], None]):
     """A fresh state, the step that the loop would run, and the seconds that compiling it took."""
     optimizer, gate = make_optimizer(config.optimizer, config.total_steps), gate_module.make_gate(config.gate)
     shapes = {

@@ -39,6 +39,11 @@ def main(argv: Sequence[str]) -> int:
         help="data: measure a plain tf.data pipeline of the same windows, too (needs the extra build)",
     )
     parser.add_argument(
+        "--beside-torch",
+        action="store_true",
+        help="step: measure the same LAM in torch in turn, on CPU in float32 (needs the package torch)",
+    )
+    parser.add_argument(
         "--warm-up",
         type=int,
         default=10,
@@ -83,13 +88,15 @@ def _data(config, flags):
 def _step(config, flags):
     import sys
 
-    from farsighted_jax.bench import step
+    from farsighted_jax.bench import beside_torch, step
     from farsighted_jax.cli.run import task_for
 
     # The result alone goes to stdout.
-    return step.run(
-        task_for(config), config, steps=flags.steps, report=lambda line: print(line, file=sys.stderr)
-    )
+    task = task_for(config)
+    options = {"steps": flags.steps, "report": lambda line: print(line, file=sys.stderr)}
+    if flags.beside_torch:
+        return beside_torch.run(config, **options)
+    return step.run(task, config, **options)
 
 
 def _policy(config, flags):
