@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from farsighted_jax.bench.data import BenchError
+from farsighted_jax.core.allocator import keep_freed_memory
 
 
 def serve(prepare: Callable[..., tuple[Mapping[str, Any], Callable[[int], Sequence[float]]]]) -> None:
@@ -27,6 +28,7 @@ def serve(prepare: Callable[..., tuple[Mapping[str, Any], Callable[[int], Sequen
     # Libraries may print; answers go to the caller alone.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    keep_freed_memory()  # as in training
     about, timed = prepare(**json.loads(sys.argv[1]))
     print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farsighted_jax.cli import arguments
+from farsighted_jax.core.allocator import keep_freed_memory
 
 SUBJECTS = ("data", "step", "policy", "lam", "compare")
 
@@ -92,6 +93,7 @@ def _step(config, flags):
     from farsighted_jax.cli.run import task_for
 
     # The result alone goes to stdout.
+    keep_freed_memory()
     task = task_for(config)
     options = {"steps": flags.steps, "report": lambda line: print(line, file=sys.stderr)}
     if flags.beside_torch:
@@ -146,6 +148,7 @@ def _table(comparison, flags):
         jax.clear_caches()
         return result
 
+    keep_freed_memory()
     known = _known(flags.known) if flags.known else None
     table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate, known=known)
     _draw(Path(flags.out) / "table.png", table)
