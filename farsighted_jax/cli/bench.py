@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farsighted_jax.cli import arguments
-from farsighted_jax.core.allocator import keep_freed_memory
 
 SUBJECTS = ("data", "step", "policy", "lam", "compare")
 
@@ -90,10 +89,10 @@ def _step(config, flags):
     import sys
 
     from farsighted_jax.bench import beside_torch, step
-    from farsighted_jax.cli.run import task_for
+    from farsighted_jax.cli.run import keep_memory_on_cpu, task_for
 
     # The result alone goes to stdout.
-    keep_freed_memory()
+    keep_memory_on_cpu()
     task = task_for(config)
     options = {"steps": flags.steps, "report": lambda line: print(line, file=sys.stderr)}
     if flags.beside_torch:
@@ -137,6 +136,7 @@ def _table(comparison, flags):
 
     from farsighted_jax.bench import compare
     from farsighted_jax.cli.evaluate import evaluate_run
+    from farsighted_jax.cli.run import keep_memory_on_cpu
     from farsighted_jax.cli.train import run
 
     def evaluate(folder):
@@ -148,7 +148,7 @@ def _table(comparison, flags):
         jax.clear_caches()
         return result
 
-    keep_freed_memory()
+    keep_memory_on_cpu()
     known = _known(flags.known) if flags.known else None
     table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate, known=known)
     _draw(Path(flags.out) / "table.png", table)
