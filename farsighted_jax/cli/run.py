@@ -36,7 +36,7 @@ TASKS = ("lam", "policy_pretrain", "policy_finetune")
 
 
 def keep_memory_on_cpu() -> None:
-    """For a process that trains or measures steps, see `core.allocator`; on accelerators it changes nothing."""
+    """For a process that trains or measures steps, see `core.allocator`; nothing on accelerators."""
     if jax.default_backend() == "cpu":
         keep_freed_memory()
 
