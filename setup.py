@@ -43,7 +43,8 @@ HDF5 = ["h5py>=3.10"]
 # Pieces of words for T5; "bytes" needs nothing.
 TEXT = ["tokenizers>=0.21"]
 SERVE = ["websockets>=13", "msgpack>=1.0.8"]
-# The reference that converted networks are compared with; never imported outside tests. The plain index gives
+# The reference that converted networks are compared with; the package itself imports torch
+# for `bench step --beside-torch` alone. The plain index gives
 # torch with CUDA on Linux: add --extra-index-url https://download.pytorch.org/whl/cpu where that is too much.
 PARITY = ["torch==2.13.0", "transformers>=5", *CONVERT, *TEXT]
 

@@ -66,7 +66,7 @@ def run(
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch_size(mesh, config.batch_size, config.optimizer.accumulation)
-    state, step, compiling = _compiled(task, config, mesh, report)
+    state, step, compiling = compiled_step(task, config, mesh, report)
     batch = place.shard_batch(random_batch(config, config.batch_size), mesh)
     found = {}
 
@@ -103,8 +103,8 @@ def run(
     }
 
 
-def _compiled(task, config, mesh, report):
-    """A fresh state, the step that the loop would run, and what compiling it told."""
+def compiled_step(task: LamTask, config: ConfigDict, mesh: jax.sharding.Mesh, report: Callable[[str], None]):
+    """A fresh state, the step that the loop would run, and what compiling told: `compile_s`, `attention`."""
     optimizer, gate = make_optimizer(config.optimizer, config.total_steps), gate_module.make_gate(config.gate)
     shapes = {
         name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)

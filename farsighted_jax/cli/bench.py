@@ -40,6 +40,11 @@ def main(argv: Sequence[str]) -> int:
         help="data: measure a plain tf.data pipeline of the same windows, too (needs the extra build)",
     )
     parser.add_argument(
+        "--beside-torch",
+        action="store_true",
+        help="step: measure the same LAM in torch in turn, on CPU in float32 (needs the package torch)",
+    )
+    parser.add_argument(
         "--warm-up",
         type=int,
         default=10,
@@ -87,13 +92,16 @@ def _data(config, flags):
 def _step(config, flags):
     import sys
 
-    from farsighted_jax.bench import step
-    from farsighted_jax.cli.run import task_for
+    from farsighted_jax.bench import beside_torch, step
+    from farsighted_jax.cli.run import keep_memory_on_cpu, task_for
 
     # The result alone goes to stdout.
-    return step.run(
-        task_for(config), config, steps=flags.steps, report=lambda line: print(line, file=sys.stderr)
-    )
+    keep_memory_on_cpu()
+    task = task_for(config)
+    options = {"steps": flags.steps, "report": lambda line: print(line, file=sys.stderr)}
+    if flags.beside_torch:
+        return beside_torch.run(config, **options)
+    return step.run(task, config, **options)
 
 
 def _policy(config, flags):
@@ -148,6 +156,7 @@ def _table(comparison, flags):
 
     from farsighted_jax.bench import compare
     from farsighted_jax.cli.evaluate import evaluate_run
+    from farsighted_jax.cli.run import keep_memory_on_cpu
     from farsighted_jax.cli.train import run
 
     def evaluate(folder):
@@ -159,6 +168,7 @@ def _table(comparison, flags):
         jax.clear_caches()
         return result
 
+    keep_memory_on_cpu()
     known = _known(flags.known) if flags.known else None
     table = compare.run(comparison, flags.seeds, flags.out, train=run, evaluate=evaluate, known=known)
     _draw(Path(flags.out) / "table.png", table)

@@ -21,6 +21,7 @@ from farsighted_jax.checkpoint import release, restore
 from farsighted_jax.cli.image_features import check_stored
 from farsighted_jax.cli.policy_run import TEXT_DOCUMENT, policy_run, policy_zeros
 from farsighted_jax.core import config as config_lib
+from farsighted_jax.core.allocator import keep_freed_memory
 from farsighted_jax.core.batch import DEPTH_CONSTANTS, zeros
 from farsighted_jax.core.task import PRETRAINED, Task
 from farsighted_jax.lam.objective import DEPTH_FIELDS
@@ -33,6 +34,12 @@ from farsighted_jax.train.resume import CONFIG, STATISTICS
 from farsighted_jax.train.warm_start import LoadPretrained
 
 TASKS = ("lam", "policy_pretrain", "policy_finetune")
+
+
+def keep_memory_on_cpu() -> None:
+    """For a process that trains or measures steps, see `core.allocator`; nothing on accelerators."""
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
 
 
 class RunError(ValueError):

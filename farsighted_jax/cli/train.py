@@ -29,6 +29,9 @@ def main(argv: Sequence[str]) -> int:
     flags, config = arguments.parse(parser, argv)
     profile = _steps(parser, flags.profile_steps)
     with hosts.session(parser, flags, saves_on_sigterm=True):
+        from farsighted_jax.cli.run import keep_memory_on_cpu
+
+        keep_memory_on_cpu()
         run(config, flags.workdir, takeover=flags.takeover, profile=profile, began=began)
     return 0
 
