@@ -85,10 +85,13 @@ def following(
 def digest(config: ConfigDict, stages: Stages) -> str:
     """Of what decides a training; a stage before it counts by its own digest, wherever it lies.
 
-    A key that has been added since, with the value that it stood for before, counts as absent.
+    A key that has been added since, with the value that it stood for before, counts as absent. Nor does
+    rematerialisation count, which changes what is kept in memory and no result.
     """
     added = [item for keys in config_lib.UNNAMED.values() for item in keys.items()]
     flat = {key: value for key, value in config_lib.flatten(config).items() if (key, value) not in added}
     named = {key: Path(value).name if key in stages else value for key, value in flat.items()}
-    decisive = {key: value for key, value in sorted(named.items()) if key not in cell.IGNORED}
-    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
+    decisive = {key: value for key, value in named.items() if key not in cell.IGNORED}
+    if "flow.num_steps" in flat:
+        decisive["model.remat"] = False  # so policies had it before the key had names, in every kept table
+    return hashlib.sha256(json.dumps(dict(sorted(decisive.items()))).encode()).hexdigest()[:12]
