@@ -61,7 +61,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 
 def one_device() -> Mesh:
     """The mesh of the first device alone."""
-    return make_mesh(dict.fromkeys(AXES, 1), jax.local_devices()[:1])
+    return make_mesh(dict.fromkeys(AXES, 1), devices=jax.local_devices()[:1])
 
 
 def _over_slices(shape, num_slices, devices):
