@@ -27,9 +27,10 @@ def platform() -> str | None:
     Never that of the default backend: a step for TPUs can be compiled on a machine without any.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.abstract_device is None:
+    device = None if mesh.empty else getattr(mesh, "abstract_device", None)
+    if device is None:
         return None
-    return {"cuda": "gpu", "rocm": "gpu"}.get(mesh.abstract_device.platform, mesh.abstract_device.platform)
+    return {"cuda": "gpu", "rocm": "gpu"}.get(device.platform, device.platform)
 
 
 def batch_axes(size: int) -> tuple[str, ...] | None:
