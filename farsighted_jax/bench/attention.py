@@ -13,18 +13,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from farsighted_jax.bench import abstract_step
 from farsighted_jax.bench.data import host
 from farsighted_jax.bench.timing import milliseconds, program_mb, seconds_of
 from farsighted_jax.core import placement
 from farsighted_jax.core.task import Task
 from farsighted_jax.layers import attention_kernels
 from farsighted_jax.layers.attention import attention, causal_attention_over_time
-from farsighted_jax.sharding import rules as sharding_rules
 from farsighted_jax.sharding.mesh import check_batch_size, make_mesh
-from farsighted_jax.train import gate as gate_module
-from farsighted_jax.train import loop
-from farsighted_jax.train import state as train_state
-from farsighted_jax.train.optimizer import make_optimizer
 
 SHAPES = ("queries", "keys", "mask")
 
@@ -79,17 +75,8 @@ def run(
 
 def attentions(task, config, sample, mesh) -> list[attention_kernels.Call]:
     """The attentions of the training step, each once; nothing is computed."""
-    shapes = {
-        name: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in sample.items()
-    }
-    optimizer, gate = make_optimizer(config.optimizer, config.total_steps), gate_module.make_gate(config.gate)
-    initialize = train_state.initializer(task, optimizer, shapes, config)
-    abstract = train_state.abstract_state(
-        mesh, sharding_rules.DEFAULT_RULES, initialize, task.pretrained_shapes()
-    )
     with attention_kernels.noting() as calls:
-        loop.traced_step(task, optimizer, gate, config, mesh, abstract, shapes)
+        abstract_step.traced(task, config, sample, mesh, config.batch_size)
     return list(dict.fromkeys(calls))
 
 

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from farsighted_jax.bench import abstract_step
 from farsighted_jax.bench.traced_flops import products
 from farsighted_jax.core import tree
 from farsighted_jax.core.task import Task
@@ -19,11 +20,6 @@ from farsighted_jax.plan.estimate import NOTE, roofline
 from farsighted_jax.plan.hlo import attention_kernel, program
 from farsighted_jax.plan.topology import PlanError, Topology, devices
 from farsighted_jax.sharding.mesh import check_batch_size, make_mesh, num_batch_shards
-from farsighted_jax.sharding.rules import DEFAULT_RULES
-from farsighted_jax.train import gate as gate_module
-from farsighted_jax.train import loop
-from farsighted_jax.train import state as train_state
-from farsighted_jax.train.optimizer import make_optimizer
 from farsighted_jax.train.state import TrainState
 
 
@@ -101,14 +97,8 @@ def compiled(
     task: Task, config: ConfigDict, sample: Mapping[str, Any], mesh: Mesh, batch_size: int
 ) -> CompiledStep:
     """Traces and compiles the step of `train.loop` for a batch size."""
-    shapes = {
-        name: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype) for name, leaf in sample.items()
-    }
     begin = time.perf_counter()
-    optimizer, gate = make_optimizer(config.optimizer, config.total_steps), gate_module.make_gate(config.gate)
-    initialize = train_state.initializer(task, optimizer, shapes, config)
-    abstract = train_state.abstract_state(mesh, DEFAULT_RULES, initialize, task.pretrained_shapes())
-    traced = loop.traced_step(task, optimizer, gate, config, mesh, abstract, shapes)
+    abstract, traced = abstract_step.traced(task, config, sample, mesh, batch_size)
     flops = products(traced.jaxpr.jaxpr)
     try:
         step = traced.lower().compile()
