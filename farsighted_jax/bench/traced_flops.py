@@ -1,4 +1,4 @@
-"""Arithmetic counted in what jax traces: matrix products and convolutions, loops times their length."""
+"""Arithmetic counted in what jax traces: matrix products and convolutions, loops and kernels by rounds."""
 
 from __future__ import annotations
 
@@ -36,9 +36,19 @@ def products_by_scope(jaxpr: Any, scopes: Sequence[str] = (), outer: str = "") -
         scope = max((name for name in scopes if name in stack), key=stack.rfind, default=outer)
         for inner in jaxprs_in_params(equation.params):
             for name, count in products_by_scope(inner, scopes, scope).items():
-                total[name] += count * equation.params.get("length", 1)
+                total[name] += count * _times(equation)
         total[scope] += _product(equation)
     return total
+
+
+def _times(equation):
+    """How often an inner program runs, on all devices together; a `shard_map` is over the whole mesh."""
+    params = equation.params
+    if equation.primitive.name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
+    if equation.primitive.name == "shard_map":
+        return params["mesh"].size
+    return params.get("length", 1)
 
 
 def _product(equation):

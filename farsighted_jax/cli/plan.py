@@ -5,6 +5,9 @@ TPU v5e, --topology v5p:4x4x4 --slices 2 two slices of 64. This needs the extra 
 --topology h100:8, it is compiled for as many simulated CPU devices: memory is then that of the CPU's program,
 a rough guess. Neither data nor weights are read.
 
+The TPU's compiler is asked for its least effort, which finds the memory within a few percent in a quarter of
+the time; if that is near what a chip has, or with --full-effort, it compiles as training does.
+
 --table FILE plans the unfinished rows of a file such as configs/results/plans/plans.json, and writes the
 table and its figure beside it.
 
@@ -33,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--largest", action="store_true", help="compile a second time, to tell how large a batch fits"
     )
+    parser.add_argument("--full-effort", action="store_true", help="compile for TPUs as training does")
     parser.add_argument("--json", action="store_true", help="print one JSON object on one line")
     parser.add_argument("--table", help="JSON file of rows; the only option then")
     if any(argument.startswith("--table") for argument in argv):
@@ -42,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
         arguments.fail(parser, "--topology CHIP:SHAPE is required, e.g. v5e:16x16")
     _, config = arguments.parse(parser, argv)
     arguments.at_least(parser, flags, 1, "slices")
-    document = plan(config, reference, flags.topology, flags.slices, largest=flags.largest)
+    options = {"largest": flags.largest, "full_effort": flags.full_effort}
+    document = plan(config, reference, flags.topology, flags.slices, **options)
     if flags.json:
         print(json.dumps(document))
     else:
@@ -68,7 +73,15 @@ def _table(path):
     return 0
 
 
-def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: bool = False):
+def plan(
+    config,
+    reference: str,
+    name: str,
+    num_slices: int = 1,
+    *,
+    largest: bool = False,
+    full_effort: bool = False,
+):
     """Plans a configuration; see `plan.planner.run` for the result and errors.
 
     Args:
@@ -77,6 +90,7 @@ def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: boo
       name: of the topology.
       num_slices: of it.
       largest: see `plan.planner.run`.
+      full_effort: the same.
     """
     import jax
 
@@ -100,5 +114,6 @@ def plan(config, reference: str, name: str, num_slices: int = 1, *, largest: boo
         wanted,
         flops_per_sample=sum(model_flops(config, task, sample).values()),
         largest=largest,
+        full_effort=full_effort,
         report=lambda line: print(line, file=sys.stderr),
     )

@@ -28,7 +28,9 @@ def text(plan: Mapping[str, Any]) -> str:
     if plan["compiler_says"]:
         lines.append(f"the compiler says: {plan['compiler_says']}")
     lines += [f"to make it fit: {line}" for line in plan["change"]]
-    return "\n".join([*lines, f"compiled in {plan['compile_s']} s by jax {plan['jax']}"])
+    return "\n".join(
+        [*lines, f"compiled in {plan['compile_s']} s with {plan['effort']} effort by jax {plan['jax']}"]
+    )
 
 
 def _verdict(plan):

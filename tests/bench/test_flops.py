@@ -13,6 +13,7 @@ from farsighted_jax.core import config as config_lib
 from farsighted_jax.encoders.depth_anything import DepthAnything
 from farsighted_jax.encoders.dinov2 import DinoV2
 from farsighted_jax.encoders.vgg import Vgg16Features
+from farsighted_jax.layers import attention_kernels
 from farsighted_jax.layers.space_time import SpaceTimeTransformer
 from farsighted_jax.pretrained.models import MODELS
 
@@ -96,6 +97,20 @@ def xla_flops(depth, temporal, pyramid, x_BTSD):
 
     lowered = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x_BTSD)
     return lowered.cost_analysis()["flops"]
+
+
+def test_a_kernel_counts_for_each_block_and_device():
+    def attended(x):
+        return attention_kernels.splash(x, x, x, scale=1.0, interpret=True)
+
+    x_BSAK = jax.ShapeDtypeStruct((4, 260, 6, 64), jnp.bfloat16)
+    # Scores and sums of values, of tokens padded to three times 128.
+    count = 4 * 4 * 6 * 64 * 384 * 384
+    assert traced_flops(attended, x_BSAK) == count
+    mesh = jax.sharding.AbstractMesh((2, 3), ("data", "tensor"))
+    spec = jax.sharding.PartitionSpec("data", None, "tensor")
+    spread = jax.shard_map(attended, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    assert traced_flops(spread, x_BSAK) == count
 
 
 @pytest.mark.parametrize(
