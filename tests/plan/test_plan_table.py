@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import pytest
 
 from farsighted_jax.core import config as config_lib
@@ -45,6 +46,23 @@ def test_a_row_is_of_a_shipped_configuration(row):
 def test_the_table_is_made_of_the_json_and_some_rows_are_finished():
     assert KEPT.with_suffix(".md").read_text(encoding="utf-8") == table.markdown({"rows": ROWS})
     assert sum("plan" in row for row in ROWS) >= 2
+
+
+@pytest.mark.slow  # two to four minutes on two cores
+def test_the_first_row_is_found_again():
+    pytest.importorskip("libtpu")
+    kept = ROWS[0]["plan"]
+    found = table.planned(
+        [str(ROOT / text) if text.startswith("configs/") else text for text in ROWS[0]["arguments"]]
+    )["plan"]
+    exact = ("fits", "hbm_gib_per_chip", "params", "flops_per_step", "mesh", "topology", "attention")
+    assert {name: found[name] for name in exact} == {name: kept[name] for name in exact}
+    assert found["executed_flops_per_step"] == kept["executed_flops_per_step"]
+    if kept["jax"] == jax.__version__:  # the compiler is of jax's version
+        assert found["peak_gib_per_chip"] == pytest.approx(kept["peak_gib_per_chip"], rel=0.01)
+        assert found["collectives"].keys() == kept["collectives"].keys()
+        for kind, entry in kept["collectives"].items():
+            assert found["collectives"][kind]["gib"] == pytest.approx(entry["gib"], rel=0.01)
 
 
 def test_finished_rows_are_skipped_and_the_file_is_written_after_each(tmp_path, monkeypatch):
