@@ -46,13 +46,16 @@ class Assembler:
         plain_clip: bool = False,
         instructions: Instructions | None = None,
         text_features: TextFeatures | None = None,
-        goal: bool = False,
+        goal_within_s: float = 0.0,
     ):
-        """Takes the datasets in the order of their index in the mixture; None leaves out text or vectors."""
+        """Takes the datasets in the order of their index in the mixture.
+
+        None leaves out text or vectors, `goal_within_s=0` leaves out goals.
+        """
         self.instructions, self.text_features = instructions, text_features
         self._sources, self._size = tuple(sources), preprocessing.resolution
         self._cache, self._frames = cache, FrameWriter(preprocessing, depth_noise, cache)
-        self._horizon, self._plain, self._goal = action_horizon, plain_clip, goal
+        self._horizon, self._plain, self._goal_s = action_horizon, plain_clip, goal_within_s
         depths = {"depth": True, "sensed_depth": depth_noise, "plain_depth": plain_clip}
         self._depths = [name for name, wanted in depths.items() if with_depth and wanted]
         self._actions = [s.action and _action_normalizer(s, normalization) for s in sources]
@@ -100,7 +103,7 @@ class Assembler:
         if self.text_features:
             shape = (num_rows, self.instructions.length, self.text_features.width)
             batch["text_vector"] = np.zeros(shape, np.float32)
-        if self._goal:
+        if self._goal_s:
             batch["goal_rgb"] = np.zeros((num_rows, self._size, self._size, 3), np.uint8)
             batch["goal_time_s"] = np.zeros(num_rows, np.float32)
             batch["goal_valid"] = np.zeros(num_rows, bool)
@@ -166,8 +169,8 @@ class Assembler:
             self._write_numbers(batch, row, source, episode, window)
             if self.instructions and draw.told:
                 self._write_text(batch, row, source, episode, draw)
-            if self._goal:
-                unread += write_goal(batch, row, source, episode, start, draw, self._frames)
+            if self._goal_s:
+                unread += write_goal(batch, row, source, episode, start, self._goal_s, draw, self._frames)
             if source.cameras:
                 unread += write_history(batch, row, source, episode, start, draw.augmentation, self._frames)
         return unread

@@ -22,7 +22,7 @@ class Draw(NamedTuple):
       scale: which of its source's keyframes, an index into `Source.steps`.
       text: which of the ways to say it, as a share of them all within [0, 1).
       told: whether it has its instruction.
-      goal: where between frame 0, excluded, and the episode's last step, at 1, its goal lies.
+      goal: where between frame 0, excluded, and the last step that may be one, at 1, its goal lies.
     """
 
     augmentation: Augmentation = NO_AUGMENTATION

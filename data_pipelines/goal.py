@@ -15,15 +15,17 @@ from data_pipelines.frame_writer import FrameWriter
 from data_pipelines.source import Source
 
 
-def goal_step(start: int, length: int, share: float) -> int:
-    """The step that lies at `share` of those after `start`: 0 the next one, 1 the episode's last.
+def goal_step(start: int, length: int, share: float, most: float = math.inf) -> int:
+    """The step that lies at `share` of those after `start`: 0 the next one, 1 the last.
 
     Args:
       start: step of frame 0, not the last.
       length: steps of the episode.
       share: within [0, 1].
+      most: so many steps after `start` are the last one, to the nearest step and at least one; the episode's
+        last step if that comes sooner.
     """
-    after = length - 1 - start
+    after = max(round(min(length - 1 - start, most)), 1)
     return start + min(math.floor(share * after) + 1, after)
 
 
@@ -33,6 +35,7 @@ def write_goal(
     source: Source,
     episode: Episode,
     start: int,
+    within_s: float,
     draw: Draw,
     frames: FrameWriter,
 ) -> Counter[str]:
@@ -44,6 +47,7 @@ def write_goal(
       source: its dataset.
       episode: its episode.
       start: step of frame 0.
+      within_s: longest time from frame 0 to the goal.
       draw: of the sample.
       frames: makes the image.
 
@@ -53,7 +57,8 @@ def write_goal(
     Raises:
       RecordError: the frame cannot be read (on_corrupt="strict").
     """
-    step = goal_step(start, episode.num_steps, draw.goal)
+    hz = source.split.spec.hz
+    step = goal_step(start, episode.num_steps, draw.goal, within_s * hz)
     out = {"rgb": batch["goal_rgb"][row]}
     try:
         frames.write(out, source, episode, step, source.camera, draw.augmentation)
@@ -63,5 +68,5 @@ def write_goal(
         out["rgb"][...] = 0
         return Counter({error.cause: 1})
     batch["goal_valid"][row] = True
-    batch["goal_time_s"][row] = (step - start) / source.split.spec.hz
+    batch["goal_time_s"][row] = (step - start) / hz
     return Counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -116,7 +117,7 @@ def open_stream(
         with_depth=with_depth,
         depth_noise=settings.depth_noise,
         plain_clip=settings.plain_clip and settings.augments(train),
-        goal=bool(settings.goal),
+        goal_within_s=(settings.goal_within_s or math.inf) if settings.goal else 0.0,
         instructions=instructions,
         text_features=_text_features(settings, instructions, splits),
     )

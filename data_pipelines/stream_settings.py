@@ -49,6 +49,8 @@ class StreamSettings:
       text_dropout: share of the training samples that are told nothing.
       goal: "" for batches without goals; else a later frame of the episode, in hindsight what was wanted: its
         "last", or one drawn "uniform"ly among those after frame 0. Evaluation takes the last.
+      goal_within_s: seconds after frame 0 up to which frames may be goals, to the nearest frame and at least
+        the next one; 0: up to the end of the episode.
       cameras: roles of the cameras of the history, that of `camera` first; () for batches without history.
       history_s: seconds before frame 0 of the history's frames, the oldest first; frame 0 itself,
         which is always one of them, is not named.
@@ -93,6 +95,7 @@ class StreamSettings:
     text_choice: str = "first"
     text_dropout: float = 0.0
     goal: str = ""
+    goal_within_s: float = 0.0
 
     def __post_init__(self):
         check_choice("data.depth", self.depth, ("auto", "on", "off"))
@@ -101,6 +104,12 @@ class StreamSettings:
         check_choice("data.text_choice", self.text_choice, ("first", "any"))
         check_choice("data.goal", self.goal, ("", "last", "uniform"))
         check_range("data.text_dropout", self.text_dropout, 0.0, 1.0)
+        check_range("data.goal_within_s", self.goal_within_s, low=0.0)
+        if self.goal_within_s and not self.goal:
+            raise ConfigError(
+                f"configuration key 'data.goal_within_s' is {self.goal_within_s:g}, but 'data.goal' is "
+                "empty; expected 'last' or 'uniform'"
+            )
         for name in ("resolution", "action_horizon", "windows_per_episode"):
             check_range(f"data.{name}", getattr(self, name), low=1)
         # Of one token nothing but the end would be left.

@@ -17,7 +17,9 @@ What the numbers mean, and who says so ("README": dataset/README.md of github.co
   rate       30 Hz (`env.control_freq` of .hydra/merged_config.yaml beside the data).
   depth      metres along the optical axis: calvin_env converts PyBullet's buffer. Here in millimetres.
   windows    begin and end of segments and windows are both inside (readers of calvin_agent and calvin_env).
-  cameras    `rgb_static` and `rgb_gripper`, upright (unconfirmed: not stated; taken from published figures).
+  cameras    `rgb_static` and `rgb_gripper`, upright: calvin_env stores PyBullet's pictures as they come, the
+             highest row first (`project` of its cameras counts so), and its static camera's up vector points
+             up; the hand's picture is as that camera is mounted.
 
 Tactile images and the state of the scene's objects are left out.
 """
@@ -48,8 +50,8 @@ DEPTH_UNIT_M = 0.001
 PIECE = 512
 SOURCE = (
     "action, gripper, frame and state: dataset/README.md of github.com/mees/calvin; rate: "
-    ".hydra/merged_config.yaml beside the data; depth: cameras of github.com/mees/calvin_env; pictures "
-    "upright: unconfirmed"
+    ".hydra/merged_config.yaml beside the data; depth, upright pictures: cameras of "
+    "github.com/mees/calvin_env"
 )
 _ANGLES = ("roll", "pitch", "yaw")
 _KEYS = ("rel_actions", "robot_obs", "rgb_static", "rgb_gripper")

@@ -99,8 +99,8 @@ def write_dataset(
       The version folder.
 
     Raises:
-      DatasetError: an unknown file format, a split without an episode, the folder has other data, or an
-        episode lacks something, or is not as the specification and the first one say; it is named.
+      DatasetError: an unknown file format, no split, one without an episode, the folder has other data, or
+        an episode lacks something, or is not as the specification and the first one say; it is named.
       ImportError: `beam` without Apache Beam; names the extra.
     """
     if file_format not in FILE_FORMATS:
@@ -111,6 +111,8 @@ def write_dataset(
         raise DatasetError(f"{folder} is there already; remove it, or write to another folder")
     if beam is not None:
         _check_beam(spec, episodes)
+    if not episodes:
+        raise DatasetError(f"dataset {spec.name!r}: no recordings for any split; do they lie elsewhere?")
     firsts = {split: next(iter(of()), None) for split, of in episodes.items()}
     if empty := [split for split, first in firsts.items() if first is None]:
         raise DatasetError(f"dataset {spec.name!r}: no episodes for split(s) {empty}")

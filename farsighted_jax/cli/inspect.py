@@ -12,7 +12,7 @@ from farsighted_jax.cli import arguments
 from farsighted_jax.core.config import check_range
 
 SUBJECTS = ("data", "config")
-# Samples whose datasets are counted; of the loader, what is said.
+# Samples whose datasets are counted; of the loader, what is said besides how its memory is divided.
 MIXTURE_SAMPLES = 10_000
 LOADER = (
     "frames_per_s", "samples_per_s", "first_batch_s", "rss_mb", "rss_growth_mb", "seconds", "batch_size",
@@ -118,7 +118,7 @@ def _loader(config, seconds):
         prefetch=data.prefetch,
         warm_up=2,
     )
-    return {name: measured[name] for name in LOADER}
+    return {name: measured[name] for name in LOADER} | measured["memory"]
 
 
 def config_report(config, task=None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def test_it_reports_the_mixture_and_the_loader_and_draws_samples(root, tmp_path,
         assert of["share"] == pytest.approx(of["weight"], rel=0.01)
     loader = report["loader"]
     assert loader["frames_per_s"] > 0 and loader["rss_mb"] > 10 and loader["batch_size"] == 20
+    assert loader["budget_mb"] == 1024 and 0 < loader["kept_mb"] < loader["budget_mb"]
     text = page.read_text(encoding="utf-8")
     assert report["page"] == str(page)
     assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,)', text) and "<script" not in text

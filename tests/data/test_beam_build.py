@@ -1,5 +1,7 @@
 """A dataset that workers of Apache Beam wrote is the one that is written without."""
 
+import argparse
+
 import numpy as np
 import pytest
 from test_builder_template import write_recordings
@@ -35,6 +37,22 @@ def test_workers_write_the_same_dataset(splits, tmp_path):
             np.testing.assert_array_equal(first.states, second.states)
             steps = range(first.num_steps)
             assert [first.rgb_bytes(step) for step in steps] == [second.rgb_bytes(step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (WORKERS, {"runner": "DirectRunner", "direct_num_workers": 2}),
+        (("--runner=DataflowRunner", "--project=p"), {"runner": "DataflowRunner", "project": "p"}),
+        (("--runner=FlinkRunner", "--flink_master=h:8081"), {"flink_master": "h:8081"}),
+        (("--runner=SparkRunner", "--spark_master_url=spark://h"), {"spark_master_url": "spark://h"}),
+    ],
+)
+def test_flags_after_beam_reach_its_runner(flags, options):
+    parser = argparse.ArgumentParser()
+    episodes_lib.add_beam_flags(parser)
+    parsed = episodes_lib._on_beam(parser.parse_args(["--beam", *flags]).beam).beam_options.get_all_options()
+    assert options.items() <= parsed.items()
 
 
 def two_of(path):

@@ -110,6 +110,8 @@ def test_a_later_episode_is_named_by_its_number(tmp_path):
 
 
 def test_no_recordings(tmp_path):
+    with pytest.raises(DatasetError, match="'my_robot': no recordings for any split"):
+        episodes_lib.write_dataset(tmp_path, template.SPEC, {})
     with pytest.raises(DatasetError, match=r"no episodes for split\(s\) \['train'\]"):
         episodes_lib.write_dataset(tmp_path, template.SPEC, {"train": lambda: []})
 

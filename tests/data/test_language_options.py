@@ -112,9 +112,10 @@ def test_some_are_told_nothing_and_nothing_else_changes(root):
     assert opened(root, train=False, text_dropout=1.0).batch(0)["text_valid"].any()
 
 
+@pytest.mark.parametrize("within_s", [0.0, 0.4])
 @pytest.mark.parametrize("goal", ["last", "uniform"])
-def test_a_goal_is_a_later_frame_of_the_episode(root, goal):
-    stream = opened(root, goal=goal)
+def test_a_goal_is_a_later_frame_of_the_episode(root, goal, within_s):
+    stream = opened(root, goal=goal, goal_within_s=within_s)
     steps = collections.Counter()
     for number in range(6):
         batch = stream.batch(number)
@@ -126,17 +127,21 @@ def test_a_goal_is_a_later_frame_of_the_episode(root, goal):
             steps[step - start, LENGTH - 1 - start] += 1
             stored = episode(int(batch["episode"][row]))["rgb/primary"]
             np.testing.assert_array_equal(batch["goal_rgb"][row], stored[step])
-    after = range(1, LENGTH)
-    expected = {(n, n) for n in after} if goal == "last" else {(k, n) for n in after for k in range(1, n + 1)}
-    assert set(steps) == expected
+    # Steps to the last frame that may be the goal, by how many the episode still has: 0.4 s are 2.
+    last = {after: min(after, 2) if within_s else after for after in range(1, LENGTH)}
+    assert set(steps) == {
+        (k, after) for after, most in last.items() for k in range(most if goal == "last" else 1, most + 1)
+    }
     assert "goal_rgb" not in opened(root).batch(0)
-    evaluated = opened(root, goal=goal, train=False).batch(0)
-    assert ((evaluated["goal_time_s"] * 5).round() == LENGTH - 1 - evaluated["step"]).all()
+    evaluated = opened(root, goal=goal, goal_within_s=within_s, train=False).batch(0)
+    expected = [last[LENGTH - 1 - start] for start in evaluated["step"].tolist()]
+    np.testing.assert_allclose(evaluated["goal_time_s"] * 5, expected, rtol=1e-6)
 
 
 def test_the_step_of_a_goal():
     assert [goal_step(2, 6, share) for share in (0.0, 0.3, 0.34, 0.999, 1.0)] == [3, 3, 4, 5, 5]
     assert goal_step(4, 6, 0.0) == goal_step(4, 6, 1.0) == 5
+    assert [goal_step(2, 9, 1.0, most) for most in (0.2, 1.4, 1.6, 4.0, 99.0)] == [3, 3, 4, 6, 8]
 
 
 def test_an_unread_goal_is_masked_and_counted(tmp_path):
@@ -156,6 +161,7 @@ def test_an_unread_goal_is_masked_and_counted(tmp_path):
         ({"text_choice": "all"}, "'data.text_choice': 'all' is not one of"),
         ({"text_dropout": 1.5}, "'data.text_dropout'"),
         ({"goal": "first"}, "'data.goal': 'first'"),
+        ({"goal_within_s": 2.0}, "'data.goal_within_s' is 2, but 'data.goal' is empty"),
     ],
 )
 def test_wrong_options_are_named(root, changes, match):

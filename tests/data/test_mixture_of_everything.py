@@ -76,7 +76,7 @@ def test_it_is_the_same_for_readers_hosts_and_resumed_runs(root):
         assert_equal({name: np.concatenate([row[name] for row in rows]) for name in rows[0]}, expected[step])
 
 
-def test_weights_that_change_at_a_resume_hold_from_the_next_batch_and_lose_nothing(root):
+def test_b10_weights_that_change_at_a_resume_hold_from_the_next_batch_and_lose_nothing(root):
     before, at = opened(root, "arm7:0.7,films:0.3"), 6
     schedule = json.loads(json.dumps(before.schedule))
     after = opened(root, "lerobot:0.5,arm7:0.3,base:0.2", schedule=schedule, resumed_at=at)

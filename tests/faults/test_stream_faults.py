@@ -1,4 +1,4 @@
-"""Faults of faults.md that reach the stream: B4, B5, B6, B7, B11, B13."""
+"""Faults that reach the stream: rows B4, B5, B6, B7, B11, B13 of the table of faults."""
 
 import re
 import subprocess
