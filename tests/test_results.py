@@ -11,6 +11,7 @@ from farsighted_jax.bench.table_text import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = sorted((ROOT / "configs" / "results").glob("*.json"))
+SEEDS = {"closed_loop": (0,)}
 
 
 def comparison_of(path):
@@ -23,7 +24,8 @@ def test_a_table_is_made_of_its_json_and_complete(path):
     assert path.with_suffix(".md").read_text(encoding="utf-8") == markdown(table)
     variants = set(comparison_of(path).variants)
     found = [(cell["variant"], cell["seed"]) for cell in table["cells"]]
-    assert sorted(found) == sorted((variant, seed) for variant in variants for seed in (0, 1, 2))
+    seeds = SEEDS.get(path.stem, (0, 1, 2))
+    assert sorted(found) == sorted((variant, seed) for variant in variants for seed in seeds)
 
 
 def test_cells_of_the_policies_are_still_known():

@@ -5,8 +5,9 @@ TPU v5e, --topology v5p:4x4x4 --slices 2 two slices of 64. This needs the extra 
 --topology h100:8, it is compiled for as many simulated CPU devices: memory is then that of the CPU's program,
 a rough guess. Neither data nor weights are read.
 
-The TPU's compiler is asked for its least effort, which finds the memory within a few percent in a quarter of
-the time; if that is near what a chip has, or with --full-effort, it compiles as training does.
+The TPU's compiler is asked for its least effort, a quarter of the time, which finds from 3 % less memory to
+half as much again. If that leaves open whether the step fits, or with --full-effort, it compiles as
+training does.
 
 --table FILE plans the unfinished rows of a file such as configs/results/plans/plans.json, and writes the
 table and its figure beside it.
