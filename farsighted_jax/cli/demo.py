@@ -245,7 +245,9 @@ def _failure(command, status, logs):
 
 def _last_line(log: Path) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[:100]
+    # XLA frames its complaints by lines of asterisks.
+    words = (line.strip() for line in reversed(text.splitlines()) if any(map(str.isalnum, line)))
+    return next(words, "")[:100]
 
 
 def _say(started, line):

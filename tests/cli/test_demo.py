@@ -80,6 +80,14 @@ def test_a_stage_that_fails_ends_the_demo_with_its_last_words(tmp_path, as_pytho
     assert not (tmp_path / "never.log").exists()
 
 
+def test_the_last_words_of_a_stage_are_words(tmp_path):
+    log = tmp_path / "lam.log"
+    log.write_text("step 20\n  slow compile? \r\n*****\n\n")
+    assert demo._last_line(log) == "slow compile?"
+    log.write_text("")
+    assert demo._last_line(log) == ""
+
+
 def test_what_is_there_is_not_made_again(tmp_path, as_python):
     (tmp_path / "made").touch()
     demo._run_lanes([[demo.Command("again", ("raise SystemExit(1)",), tmp_path / "made")]], tmp_path, 0.0)
