@@ -126,6 +126,11 @@ def test_results_and_page_say_what_was_measured(finished):
     assert results["success"] == results["cloner_success"] == 0.5 and results["random_success"] == 0.0
     assert results["episodes_per_task"] == 20 and results["tasks"] == list(demo.TASKS)
     assert set(results) >= {"wall_minutes", "commit", "per_task"}
-    page = demo_page.write_demo_page(finished, results, ["farsighted train"]).read_text()
+    pages = [
+        demo_page.write_demo_page(finished, results | {"quick": quick}, ["farsighted train"]).read_text()
+        for quick in (True, False)
+    ]
+    assert ["no figure here means anything" in page for page in pages] == [True, False]
+    page = pages[1]
     assert "50% (30% to 70%)" in page and "farsighted train" in page
     assert "data:image/webp;base64" in page and "http" not in page.replace("http-equiv", "")
