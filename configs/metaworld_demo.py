@@ -9,8 +9,7 @@ runs, by these configurations, what anybody could type:
   finetune  the same policy with actions
   cloner    the same transformer from actions alone: no latent actions, no plan, no imagined frame
 
-One camera of 96 px, hand and gripper as state, chunks of 8 steps at 80 Hz. What the demo measured stands in
-configs/README.md.
+One camera of 96 px, hand and gripper as state, chunks of 8 steps at 80 Hz. README.md has what it measured.
 """
 
 import runpy

@@ -15,9 +15,8 @@ from data_pipelines.errors import NonFiniteError, RecordError
 from data_pipelines.features import Features
 from data_pipelines.frame import FrameError, decode_rgb
 from data_pipelines.recipe import Recipe, Standard
-from farsighted_jax.core.spec import CameraSpec, DatasetSpec
+from farsighted_jax.core.spec import CAMERA_ROLES, CameraSpec, DatasetSpec
 
-_ROLES = ("primary", "secondary", "wrist")
 _PARSE_ERRORS = (DecodeError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
@@ -217,7 +216,7 @@ class Episode:
 
     def _camera(self, name) -> CameraSpec | None:
         spec = self._parser.spec
-        if name in _ROLES and name not in [camera.name for camera in spec.cameras]:
+        if name in CAMERA_ROLES and name not in [camera.name for camera in spec.cameras]:
             return None
         return spec.camera(name)
 

@@ -31,7 +31,12 @@ from farsighted_jax.core.spec import DatasetSpec
 
 DEPTH_UNIT_M = 0.001
 _WAYS = "instructions"
-_KEYS = {"primary": "image", "secondary": "image_secondary", "wrist": "wrist_image"}
+_KEYS = {
+    "primary": "image",
+    "secondary": "image_secondary",
+    "wrist": "wrist_image",
+    "left_wrist": "left_wrist_image",
+}
 
 
 class Source(NamedTuple):

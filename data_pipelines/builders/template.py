@@ -25,8 +25,8 @@ HZ = 10.0  # steps a second of the recording
 SPEC = DatasetSpec(
     name="my_robot",  # what mixtures call it; lower case
     hz=HZ,
-    # "primary" comes first; "secondary" and "wrist" may follow. With depth: depth_key="observation/depth",
-    # depth_unit_m=0.001 for millimetres. Upside down: rotate_180=True.
+    # "primary" comes first; "secondary", "wrist" and, of two arms, "left_wrist" may follow. With depth:
+    # depth_key="observation/depth", depth_unit_m=0.001 for millimetres. Upside down: rotate_180=True.
     cameras=(CameraSpec("primary", rgb_key="observation/image"),),
     # Without actions: action=None.
     action=ActionSpec(

@@ -44,7 +44,7 @@ def derived_spec(info: Info, name: str) -> Derived:
     )
     assumed = [_ASSUMED] if action is not None else []
     if unused:
-        assumed.append(f"cameras {unused} are left out, as there are roles for three")
+        assumed.append(f"cameras {unused} are left out, as no role is left for them")
     return Derived(spec, "; ".join(assumed))
 
 
@@ -111,11 +111,12 @@ def _cameras(info, name):
         raise DatasetError(
             f"dataset {name!r}: no camera, expected a feature of dtype {IMAGE_DTYPES} in {info.folder}/{INFO}"
         )
-    wrist = next((key for key in keys if any(w in key.lower() for w in ("wrist", "hand"))), None)
-    outside = [key for key in keys if key != wrist]
-    if not outside:
-        outside, wrist = [wrist], None
-    roles = dict(zip(("primary", "secondary"), outside, strict=False)) | ({"wrist": wrist} if wrist else {})
+    hands = [key for key in keys if any(word in key.lower() for word in ("wrist", "hand"))]
+    left = [key for key in hands if "left" in key.lower()]
+    right = [key for key in hands if key not in left]
+    roles = dict(zip(("wrist", "left_wrist"), [*right[:1], *left[:1]], strict=False))
+    outside = [key for key in keys if key not in roles.values()] or [roles.pop("wrist")]
+    roles = dict(zip(("primary", "secondary"), outside, strict=False)) | roles
     cameras = tuple(CameraSpec(role, rgb_key=key) for role, key in roles.items())
     return cameras, [key for key in keys if key not in roles.values()]
 

@@ -13,6 +13,7 @@ from data_pipelines.oxe.block import (
 
 _STATE = "observation/state"
 _POSE = {"delta": True, "dtype": "float64"}
+_WRISTS = {"wrist": "cam_right_wrist", "left_wrist": "cam_left_wrist"}
 
 
 def _vehicle(name: str, robot: str, rate: float, *defects: str, **sources: str) -> Block:
@@ -58,7 +59,6 @@ def _aloha(name: str, cameras: dict[str, str], width: int, *defects: str, **sour
         versions=("0.1.0",) if width == 16 else ("1.0.0",),
         defects=(
             "Octo keeps each fifth step of 50 a second; here all are kept",
-            "the camera of the left wrist is not read",
             *defects,
         ),
         sources={"action": f"ALOHA's recorder; {OCTO}", "frame": OCTO} | sources,
@@ -88,12 +88,12 @@ def _ego4d(split: int) -> Block:
 
 ALOHA_MOBILE = _aloha(
     "aloha_mobile",
-    {"primary": "cam_high", "wrist": "cam_right_wrist"},
+    {"primary": "cam_high", **_WRISTS},
     16,
     "velocities of the base are unit 1",
 )
 
-_LOW = {"primary": "cam_high", "secondary": "cam_low", "wrist": "cam_right_wrist"}
+_LOW = {"primary": "cam_high", "secondary": "cam_low", **_WRISTS}
 _OURS = {"features": f"{OCTO}; {UNCONFIRMED}"}
 
 BLOCKS = (

@@ -1,8 +1,9 @@
-"""`farsighted bench data|step|policy|attention|lam|compare`: measures a part of the system, and where.
+"""`farsighted bench data|step|policy|serve|attention|lam|compare`: measures a part of the system, and where.
 
 data       frames a second, memory and time to the first batch of the data pipeline.
 step       samples a second, utilisation and memory of the training step, on random input.
 policy     latency of one action chunk, with and without caching, and of its parts, on random input.
+serve      latency, rate and health check of `farsighted serve --policy RELEASE` through its socket.
 attention  every attention of the training step alone, in its kernel and without, on random input.
 lam        quality of a latent action model over seeds.
 compare    variants of a configuration over seeds, beside each other: a table and a figure.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from farsighted_jax.cli import arguments
 
-SUBJECTS = ("data", "step", "policy", "attention", "lam", "compare")
+SUBJECTS = ("data", "step", "policy", "serve", "attention", "lam", "compare")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,15 +52,23 @@ def main(argv: Sequence[str]) -> int:
         help="data: batches before time counts (default: 10); an epoch of them shows what memory gives",
     )
     parser.add_argument(
-        "--steps", type=int, default=20, help="step, policy, attention: time this many (default: 20)"
+        "--steps", type=int, default=20, help="step, policy, attention, serve: time this many (default: 20)"
     )
+    parser.add_argument("--policy", help="serve: release, in place of a configuration")
+    parser.add_argument("--clients", type=int, default=64, help="serve: at once (default: 64)")
+    parser.add_argument("--batch", type=int, default=8, help="serve: requests answered at once (default: 8)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="lam, compare: a cell each")
     parser.add_argument("--variants", nargs="+", default=[], help="compare: only these (default: all)")
     parser.add_argument("--known", help="lam, compare: table.json whose cells need not be run again")
     parser.add_argument("--out", help="lam, compare: folder of the table and its runs")
-    flags, reference, overrides = arguments.parse_reference(parser, argv)
-    if flags.steps < 1:
-        arguments.fail(parser, f"--steps is {flags.steps}, expected >= 1")
+    serves = list(argv[:1]) == ["serve"]
+    if serves:
+        flags = arguments.parse_flags(parser, argv)
+    else:
+        flags, reference, overrides = arguments.parse_reference(parser, argv)
+    arguments.at_least(parser, flags, 1, "steps", "clients", "batch")
+    if serves:
+        return _serve(parser, flags)
     measured = {"data": _data, "step": _step, "policy": _policy, "attention": _attention}
     if flags.subject in measured:
         _, config = arguments.parse(parser, argv)
@@ -121,6 +130,19 @@ def _policy(config, flags):
         report=lambda line: print(line, file=sys.stderr),
     )
     return {"variant": config.model.variant, **result}
+
+
+def _serve(parser, flags):
+    import sys
+
+    from farsighted_jax.bench import serve
+
+    if not flags.policy:
+        arguments.fail(parser, "bench serve needs --policy RELEASE")
+    options = {"clients": flags.clients, "batch": flags.batch, "steps": flags.steps}
+    result = serve.run(flags.policy, **options, report=lambda line: print(line, file=sys.stderr))
+    print(json.dumps(result, indent=None if flags.json else 2))
+    return 0
 
 
 def _attention(config, flags):

@@ -133,7 +133,7 @@ def run(out: Path, size: Size, image_encoder: str | None, started: float) -> Pat
         # An accelerator is one process's at a time.
         for lanes in [phase] if side_by_side else [[lane] for lane in phase]:
             _run_lanes(lanes, out / "logs", started)
-    results = _results(out, started)
+    results = _results(out, started) | {"quick": size == QUICK}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     typed = [command.typed for phase in stages for lane in phase for command in lane]
     return write_demo_page(out, results, typed)
@@ -245,7 +245,9 @@ def _failure(command, status, logs):
 
 def _last_line(log: Path) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[:100]
+    # XLA frames its complaints by lines of asterisks.
+    words = (line.strip() for line in reversed(text.splitlines()) if any(map(str.isalnum, line)))
+    return next(words, "")[:100]
 
 
 def _say(started, line):

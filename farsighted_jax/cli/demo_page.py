@@ -78,9 +78,11 @@ def write_demo_page(out: Path, results: Mapping[str, Any], commands: Sequence[st
         Section("Commands", "All that was run, in order.", folded="\n".join(commands)),
     ]
     lead = (
-        f"{', '.join(results['tasks'])}: {results['success']:.0%} on average. This call took "
-        f"{results['wall_minutes']:.1f} minutes on {results['cores']} cores."
+        f"{', '.join(results['tasks'])}: the policy succeeds in {results['success']:.0%} of the episodes. "
+        f"This call took {results['wall_minutes']:.1f} minutes on {results['cores']} cores."
     )
+    if results["quick"]:
+        lead = f"A few steps of everything, to see that it works: no figure here means anything. {lead}"
     title = "SSM-VLA in Meta-World: latent actions, plan, imagined frame, actions"
     return write_page(out / "index.html", title, sections, lead)
 

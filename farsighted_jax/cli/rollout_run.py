@@ -304,9 +304,15 @@ def _key_of(line):
 
 def _table(results: Mapping[str, Any]) -> Sequence[str]:
     lines, there = [], [name for name in CONTROLLERS if name in results]
-    for task in sorted(results[there[0]]["tasks"]):
-        rates = ", ".join(f"{name} {_told(results[name]['tasks'][task])}" for name in there)
-        lines.append(f"  {task}: {rates}")
+    # As the field's tables have it, where there are several groups: each, and the mean of them.
+    several = len(results[there[0]]["groups"]) > 1
+    for kind in ("tasks", *["groups"] * several):
+        for row in sorted(results[there[0]][kind]):
+            rates = ", ".join(f"{name} {_told(results[name][kind][row])}" for name in there)
+            lines.append(f"  {row}: {rates}")
+    if several:
+        means = ", ".join(f"{name} {results[name]['group_mean']:.0%}" for name in there)
+        lines.append(f"  mean of the groups: {means}")
     return [*lines, "  all: " + ", ".join(f"{name} {_told(results[name])}" for name in there)]
 
 

@@ -16,6 +16,8 @@ ROTATIONS = ("none", "rpy", "axis_angle", "quat_xyzw", "rot6d")
 FRAMES = ("base", "tool", "world", "camera", "image", "joint")
 GROUPS = ("translation", "rotation", "gripper", "joint", "other")
 NORMALIZATIONS = ("q01_q99", "mean_std", "none")
+# Of two arms the right hand's camera is "wrist".
+CAMERA_ROLES = ("primary", "secondary", "wrist", "left_wrist")
 
 
 class SpecError(ValueError):
@@ -77,7 +79,7 @@ class CameraSpec:
     """One camera of a dataset.
 
     Attributes:
-      name: role of the camera; "primary", "secondary" or "wrist".
+      name: role of the camera, one word of `CAMERA_ROLES`.
       rgb_key: step feature of the rgb image, "/"-separated.
       depth_key: step feature of the depth map, or "" without one.
       depth_unit_m: metres a stored depth unit (0.001 for uint16 millimetres).
@@ -95,7 +97,7 @@ class CameraSpec:
     bgr: bool = False
 
     def __post_init__(self):
-        _one_of("CameraSpec.name", self.name, ("primary", "secondary", "wrist"))
+        _one_of("CameraSpec.name", self.name, CAMERA_ROLES)
         _positive("CameraSpec.depth_unit_m", self.depth_unit_m)
         _positive("CameraSpec.depth_max_m", self.depth_max_m)
 

@@ -55,7 +55,12 @@ LAYOUTS = {
         _JOINTS,
     ),
     "aloha": KeyLayout(
-        {"primary": "images/cam_high", "secondary": "images/cam_low", "wrist": "images/cam_right_wrist"},
+        {
+            "primary": "images/cam_high",
+            "secondary": "images/cam_low",
+            "wrist": "images/cam_right_wrist",
+            "left_wrist": "images/cam_left_wrist",
+        },
         ("state",),
     ),
 }

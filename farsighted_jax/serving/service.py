@@ -159,7 +159,7 @@ def roboarena_metadata(policy: Policy) -> dict[str, Any]:
         # Images come as they are: the policy's own preprocessing makes them smaller.
         "image_resolution": None,
         "needs_wrist_camera": "wrist" in policy.cameras,
-        "n_external_cameras": sum(role != "wrist" for role in policy.cameras),
+        "n_external_cameras": sum("wrist" not in role for role in policy.cameras),
         "needs_stereo_camera": False,
         "needs_session_id": False,
         "action_space": f"{space}_{'velocity' if spec.delta[0] else 'position'}",

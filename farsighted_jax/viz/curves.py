@@ -13,6 +13,7 @@ PREFIX = "train/"
 # Metrics that are no loss terms; everything else under "train/" is drawn with the losses.
 NOT_A_LOSS = re.compile(
     r"per_s$|stall|memory|_mb$|_bytes$|_s$|learning_rate|^lr$|norm|count|usage|perplexity|restart|skipped|mfu"
+    r"|goodput|in_a_row|psnr|top\d+$|error"
 )
 THROUGHPUT = re.compile(r"samples_per_s$")
 STALL = re.compile(r"stall")
@@ -104,4 +105,4 @@ def _lines(axes, series, names):
         )
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     if len(names) > 1:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, edgecolor="none", framealpha=0.8)

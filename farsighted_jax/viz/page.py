@@ -17,7 +17,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 1500px; margin: 2rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.25rem 0 .5rem; }
 p { max-width: 72ch; margin: .5rem 0; } .lead, figcaption, caption { color: var(--faint); }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+.pictures { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 1.5rem; }
+figure { margin: 1rem 0; } figcaption { padding-bottom: .35rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; margin: .75rem 0; }
 caption { text-align: left; padding-bottom: .35rem; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--rule); text-align: right;
@@ -64,7 +66,7 @@ class Section:
       heading: its title.
       text: a paragraph under it.
       tables: drawn first.
-      pictures: drawn after the tables.
+      pictures: after the tables, as many in a row as there is room for.
       folded: preformatted text (a configuration) behind a fold, or "".
     """
 
@@ -110,7 +112,8 @@ def _section(section):
     if section.text:
         parts.append(f"<p>{html.escape(section.text)}</p>")
     parts += [_table(table) for table in section.tables]
-    parts += [_picture(picture) for picture in section.pictures]
+    if section.pictures:
+        parts.append(f'<div class="pictures">{"".join(map(_picture, section.pictures))}</div>')
     if section.folded:
         parts.append(f"<details><summary>show</summary><pre>{html.escape(section.folded)}</pre></details>")
     return "\n".join([*parts, "</section>"])
@@ -142,6 +145,6 @@ def _picture(picture):
     inlined = base64.b64encode(content).decode("ascii")
     alt = html.escape(picture.alt or picture.caption, quote=True)
     return (
-        f'<figure><img alt="{alt}" src="data:image/{kind};base64,{inlined}">'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+        f"<figure><figcaption>{html.escape(picture.caption)}</figcaption>"
+        f'<img alt="{alt}" src="data:image/{kind};base64,{inlined}"></figure>'
     )

@@ -80,6 +80,14 @@ def test_a_stage_that_fails_ends_the_demo_with_its_last_words(tmp_path, as_pytho
     assert not (tmp_path / "never.log").exists()
 
 
+def test_the_last_words_of_a_stage_are_words(tmp_path):
+    log = tmp_path / "lam.log"
+    log.write_text("step 20\n  slow compile? \r\n*****\n\n")
+    assert demo._last_line(log) == "slow compile?"
+    log.write_text("")
+    assert demo._last_line(log) == ""
+
+
 def test_what_is_there_is_not_made_again(tmp_path, as_python):
     (tmp_path / "made").touch()
     demo._run_lanes([[demo.Command("again", ("raise SystemExit(1)",), tmp_path / "made")]], tmp_path, 0.0)
@@ -118,6 +126,11 @@ def test_results_and_page_say_what_was_measured(finished):
     assert results["success"] == results["cloner_success"] == 0.5 and results["random_success"] == 0.0
     assert results["episodes_per_task"] == 20 and results["tasks"] == list(demo.TASKS)
     assert set(results) >= {"wall_minutes", "commit", "per_task"}
-    page = demo_page.write_demo_page(finished, results, ["farsighted train"]).read_text()
+    pages = [
+        demo_page.write_demo_page(finished, results | {"quick": quick}, ["farsighted train"]).read_text()
+        for quick in (True, False)
+    ]
+    assert ["no figure here means anything" in page for page in pages] == [True, False]
+    page = pages[1]
     assert "50% (30% to 70%)" in page and "farsighted train" in page
     assert "data:image/webp;base64" in page and "http" not in page.replace("http-equiv", "")

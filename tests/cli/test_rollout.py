@@ -22,6 +22,7 @@ from farsighted_jax.rollout.environment import RolloutError
 from farsighted_jax.rollout.fetch import INSTRUCTIONS
 from farsighted_jax.rollout.metaworld import dataset_spec
 from farsighted_jax.rollout.recording import Options
+from farsighted_jax.rollout.success import summary
 
 simulator = pytest.mark.skipif(
     importlib.util.find_spec("metaworld") is None or ctypes.util.find_library("OSMesa") is None,
@@ -205,6 +206,20 @@ def test_a_policy_is_run_beside_the_expert_and_chance_and_a_run_goes_on(tmp_path
         rollout_run.run(run_flags(tmp_path, "--zero-noise"), policy, "d1")
     with pytest.raises(RolloutError, match="release is d1, expected d2"):
         rollout_run.run(run_flags(tmp_path), policy, "d2")
+
+
+def test_what_is_printed_has_the_groups_and_their_mean_where_there_are_several():
+    groups = {"a": "easy", "b": "easy", "c": "hard"}
+    episodes = [{"task": task, "success": task != "b", "steps": 5} for task in groups]
+    several, one = (
+        rollout_run._table({"policy": summary([e for e in episodes if e["task"] in tasks], groups)})
+        for tasks in ("abc", "ab")
+    )
+    assert [line.strip().partition(" (")[0] for line in several] == [
+        *("a: policy 100%", "b: policy 0%", "c: policy 100%", "easy: policy 50%", "hard: policy 100%"),
+        *("mean of the groups: policy 75%", "all: policy 67%"),
+    ]
+    assert [line.strip().partition(":")[0] for line in one] == ["a", "b", "all"]
 
 
 @simulator

@@ -17,7 +17,8 @@ from data_pipelines.dataset import Place, find_datasets, open_split
 from data_pipelines.errors import DatasetError, NonFiniteError, RecordError
 from data_pipelines.lerobot import dataset as lerobot
 from data_pipelines.lerobot import rows as rows_lib
-from data_pipelines.lerobot.spec import names_of
+from data_pipelines.lerobot.info import Info
+from data_pipelines.lerobot.spec import derived_spec, names_of
 from data_pipelines.statistics import split_statistics
 from data_pipelines.stream import open_stream
 from data_pipelines.validate import validate
@@ -77,6 +78,29 @@ def test_the_specification_says_what_was_assumed(root, version):
     ]
     assert "taken as absolute" in split.assumed
     assert dataset.spec_of(root, f"{version}-video") == split.spec
+
+
+@pytest.mark.parametrize(
+    ("cameras", "roles", "unused"),
+    [
+        (
+            ("cam_high", "cam_left_wrist", "cam_low", "cam_right_wrist", "cam_back"),
+            {"primary": 0, "secondary": 2, "wrist": 3, "left_wrist": 1},
+            "cam_back",
+        ),
+        (("wrist_left", "exterior_1_left"), {"primary": 1, "wrist": 0}, ""),
+        (("right_hand", "left_hand"), {"primary": 0, "left_wrist": 1}, ""),
+        (("wrist_a", "top", "wrist_b"), {"primary": 1, "secondary": 2, "wrist": 0}, ""),
+    ],
+)
+def test_cameras_get_their_roles_by_their_names(cameras, roles, unused):
+    features = dict.fromkeys(cameras, {"dtype": "video", "shape": [8, 8, 3], "names": None})
+    info = Info("arm", "v3.0", FPS, features, 1, 1, {"train": (0, 1)}, "", "", 1)
+    found = derived_spec(info, "arm")
+    assert {c.name: c.rgb_key for c in found.spec.cameras} == {
+        role: cameras[at] for role, at in roles.items()
+    }
+    assert (f"['{unused}'] are left out" in found.assumed) == bool(unused)
 
 
 def test_a_specification_beside_the_data_takes_precedence(tmp_path):

@@ -7,12 +7,12 @@ from acting_policy import ActingPolicy
 from farsighted_jax.serving.errors import RequestError
 from farsighted_jax.serving.key_layouts import LAYOUTS, layout_for, observation
 
-ROLES = ("primary", "secondary", "wrist")
+ROLES = ("primary", "secondary", "wrist", "left_wrist")
 IMAGES = {role: np.full((4, 5, 3), 10 * place, np.uint8) for place, role in enumerate(ROLES, start=1)}
 IMAGES["primary"][0, 0] = 99
 
 
-def acting(cameras=ROLES, **options):
+def acting(cameras=ROLES[:3], **options):
     return ActingPolicy(cameras=cameras, keys=("rgb", "state", "instruction"), **options)
 
 
@@ -40,19 +40,29 @@ REQUESTS = {
     "aloha": {
         "images": {
             "cam_high": IMAGES["primary"].transpose(2, 0, 1),
+            "cam_low": IMAGES["secondary"].transpose(2, 0, 1),
             "cam_right_wrist": IMAGES["wrist"].transpose(2, 0, 1),
+            "cam_left_wrist": IMAGES["left_wrist"].transpose(2, 0, 1),
         },
         "state": list(range(8)),
     },
 }
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_each_layout_is_read(name):
-    policy = acting(("primary", "wrist"))
+@pytest.mark.parametrize(
+    ("name", "roles"),
+    [
+        *((name, ("primary", "wrist")) for name in LAYOUTS),
+        ("aloha", ROLES),
+        ("aloha", ("primary", *ROLES[2:])),
+    ],
+)
+def test_each_layout_is_read(name, roles):
+    policy = acting(roles)
     layout = layout_for(name, policy, {}, ())
     found = observation(layout, policy, REQUESTS[name] | {"prompt": "pick"})
-    for role in ("primary", "wrist"):
+    assert found["rgb"].keys() == set(roles)
+    for role in roles:
         np.testing.assert_array_equal(found["rgb"][role], IMAGES[role])
     np.testing.assert_array_equal(found["state"], np.arange(8))
     assert found["instruction"] == "pick" and set(found) == {"rgb", "state", "instruction"}

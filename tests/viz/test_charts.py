@@ -50,8 +50,10 @@ def test_training_curves_have_their_size_and_content(tmp_path):
 
 
 def test_loss_terms_are_told_from_rates(tmp_path):
-    series = read_metrics(write_metrics(tmp_path / "metrics.jsonl", records()))
-    assert loss_terms(series) == ["train/loss", "train/rgb"]
+    others = ("goodput", "gate_low_in_a_row", "psnr", "plan_top10", "action_error", "place_perplexity")
+    lines = [line | {f"train/{name}": 1.0 for name in ("action", *others)} for line in records()]
+    series = read_metrics(write_metrics(tmp_path / "metrics.jsonl", lines))
+    assert loss_terms(series) == ["train/loss", "train/action", "train/rgb"]
 
 
 def test_the_last_line_of_a_step_wins_and_a_torn_tail_is_passed_over(tmp_path):
