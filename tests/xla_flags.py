@@ -30,9 +30,12 @@ def with_flags(xla_flags: str, wanted: dict[str, str]) -> str:
 
 
 def _known(names):
-    """Those that stand in a library of jaxlib: a flag that XLA does not know ends the process."""
+    """Those that stand in a library of jaxlib as a C string, as others are but names of former options.
+
+    A flag that XLA does not know ends the process.
+    """
     found = set()
     for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("*.so"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found |= {name for name in names if content.find(name.encode()) >= 0}
+            found |= {name for name in names if content.find(b"\0%s\0" % name.encode()) >= 0}
     return [name for name in names if name in found]
