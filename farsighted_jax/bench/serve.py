@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from farsighted_jax.bench import health
 from farsighted_jax.bench.data import host
 from farsighted_jax.bench.timing import milliseconds
 from farsighted_jax.serving.client import PolicyClient
 from farsighted_jax.serving.policy import load
 
 SIDE = 224
-HEALTH_EVERY_S = 0.02
 
 
 class ServeBenchError(RuntimeError):
@@ -124,24 +124,17 @@ def _asked(port, asked, clients, steps):
 
 @contextlib.contextmanager
 def _health(port: int) -> Iterator[list[float]]:
-    """Seconds of health checks made meanwhile, at least one."""
-    over, seconds = threading.Event(), []
-
-    def look():
-        while True:
-            begin = time.perf_counter()
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60).read()
-            seconds.append(time.perf_counter() - begin)
-            if over.wait(HEALTH_EVERY_S):
-                return
-
-    looking = threading.Thread(target=look)
-    looking.start()
+    """Seconds of health checks made meanwhile, at least one; there when the context is left."""
+    line = [sys.executable, health.__file__, str(port)]
+    process, seconds = subprocess.Popen(line, stdout=subprocess.PIPE, text=True), []
     try:
+        process.stdout.readline()
         yield seconds
+        process.send_signal(signal.SIGINT)
+        seconds += json.loads(process.stdout.read())
     finally:
-        over.set()
-        looking.join()
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
