@@ -107,7 +107,8 @@ def test_a_kernel_counts_for_each_block_and_device():
     # Scores and sums of values, of tokens padded to three times 128.
     count = 4 * 4 * 6 * 64 * 384 * 384
     assert traced_flops(attended, x_BSAK) == count
-    mesh = jax.sharding.AbstractMesh((2, 3), ("data", "tensor"))
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.sharding.AbstractMesh((2, 3), ("data", "tensor"), axis_types=auto)
     spec = jax.sharding.PartitionSpec("data", None, "tensor")
     spread = jax.shard_map(attended, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     assert traced_flops(spread, x_BSAK) == count
