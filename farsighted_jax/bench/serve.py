@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -130,7 +129,7 @@ def _health(port: int) -> Iterator[list[float]]:
     try:
         process.stdout.readline()
         yield seconds
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         seconds += json.loads(process.stdout.read())
     finally:
         process.kill()
